@@ -1,0 +1,142 @@
+"""Advance the ensemble: the only place of jit and loops over draws. Pure; knows no sampler and no file.
+
+One compiled program per (sampler's static fields, target's shape, num_chains, phase) serves every length: the
+number of draws is an argument of a loop over a fixed buffer. Floats of the sampler, data and keys are
+arguments too, so runs that differ only in those share the program.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
+
+from lambda_hat.posterior import Posterior
+from lambda_hat.samplers.base import Kernel, Sampler, StepInfo
+
+# Draws that one call can record. The buffer is scalars only: 16384 draws of 8 chains are 5 MB.
+CAPACITY = 16384
+Phase = Literal["init", "warmup", "sampling"]
+_PHASE_KEY = {"init": 0, "warmup": 1, "sampling": 2}
+
+
+class _Plan(NamedTuple):
+    """The static half of a run: what the compiled program depends on."""
+
+    sampler: Sampler
+    num_chains: int
+
+
+def _split(sampler: Sampler) -> tuple[Sampler, dict[str, float]]:
+    """The sampler without its float fields, and those fields: the first is static, the second an argument."""
+    fields = {f.name: getattr(sampler, f.name) for f in dataclasses.fields(sampler)}  # pyright: ignore[reportArgumentType]
+    hyper = {name: value for name, value in fields.items() if isinstance(value, float)}
+    return _with_fields(sampler, dict.fromkeys(hyper, 0.0)), hyper
+
+
+def _with_fields(sampler: Sampler, values: dict[str, Any]) -> Sampler:
+    """A copy with other field values, not validated: inside a trace they are tracers."""
+    copy = object.__new__(type(sampler))
+    for f in dataclasses.fields(sampler):  # pyright: ignore[reportArgumentType]
+        object.__setattr__(copy, f.name, values.get(f.name, getattr(sampler, f.name)))
+    return copy
+
+
+def _kernel(plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior) -> Kernel:
+    dtype = posterior.nbeta.dtype
+    values = {name: jnp.asarray(value, dtype) for name, value in hyper.items()}
+    return _with_fields(plan.sampler, values).build(posterior, plan.num_chains)
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def _init(
+    plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, key: Key[Array, ""]
+) -> tuple[PyTree, StepInfo]:
+    jitter_key, init_key = jax.random.split(key)
+    # Chains start apart, by a tenth of the posterior's width along a direction of unit curvature.
+    scale = 0.1 / jnp.sqrt(posterior.nbeta + posterior.gamma)
+    shape = (plan.num_chains, posterior.dim)
+    u0 = scale * jax.random.normal(jitter_key, shape, posterior.target.w0.dtype)
+    return _kernel(plan, hyper, posterior).init(init_key, u0)
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def _finish(plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, state: PyTree) -> PyTree:
+    return _kernel(plan, hyper, posterior).finish(state)
+
+
+@functools.partial(jax.jit, static_argnames=("plan", "phase"), donate_argnames="state")
+def _advance(
+    plan: _Plan,
+    hyper: dict[str, Float[Array, ""]],
+    posterior: Posterior,
+    state: PyTree,
+    key: Key[Array, ""],
+    start: Int[Array, ""],
+    length: Int[Array, ""],
+    *,
+    phase: Phase,
+) -> tuple[PyTree, StepInfo]:
+    kernel = _kernel(plan, hyper, posterior)
+    step = kernel.adapt if phase == "warmup" else kernel.step
+    _, info = jax.eval_shape(step, key, state)
+    trace = jax.tree.map(lambda leaf: jnp.zeros((CAPACITY, *leaf.shape), leaf.dtype), info)
+
+    def body(index: Int[Array, ""], carry: tuple[PyTree, StepInfo]) -> tuple[PyTree, StepInfo]:
+        state, trace = carry
+        state, info = step(jax.random.fold_in(key, start + index), state)
+        return state, jax.tree.map(lambda buffer, leaf: buffer.at[index].set(leaf), trace, info)
+
+    return jax.lax.fori_loop(0, length, body, (state, trace))
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble:
+    """One sampler on one posterior: the pure functions that a host loop calls.
+
+    Args:
+        sampler: The sampler's schema object.
+        posterior: Where it samples, in the sampler's dtype.
+        num_chains: Chains advanced side by side.
+        seed: The run's seed. Every key is ``fold_in(fold_in(key(seed), phase), draw)``.
+    """
+
+    sampler: Sampler
+    posterior: Posterior
+    num_chains: int
+    seed: int
+
+    @functools.cached_property
+    def _static(self) -> tuple[_Plan, dict[str, float]]:
+        static, hyper = _split(self.sampler)
+        return _Plan(static, self.num_chains), hyper
+
+    def _key(self, phase: Phase) -> Key[Array, ""]:
+        return jax.random.fold_in(jax.random.key(self.seed), _PHASE_KEY[phase])
+
+    def init(self) -> tuple[PyTree, StepInfo]:
+        """The chains' first state, and what it cost."""
+        plan, hyper = self._static
+        return _init(plan, hyper, self.posterior, self._key("init"))
+
+    def finish(self, state: PyTree) -> PyTree:
+        """Freeze what warm-up tuned."""
+        plan, hyper = self._static
+        return _finish(plan, hyper, self.posterior, state)
+
+    def advance(
+        self, state: PyTree, phase: Phase, start: int, length: int
+    ) -> tuple[PyTree, dict[str, Shaped[Array, "draw chain"]]]:
+        """``length`` steps of ``phase`` from step ``start``; ``state`` is consumed.
+
+        A length of 0 compiles and does no work. Returns the new state and the trace, cut to ``length``.
+        """
+        if not 0 <= length <= CAPACITY:
+            raise ValueError(f"advance: length needs 0 to {CAPACITY} steps, got {length}; call it again for more")
+        plan, hyper = self._static
+        state, trace = _advance(
+            plan, hyper, self.posterior, state, self._key(phase), start, length, phase=phase
+        )
+        return state, {name: leaf[:length] for name, leaf in trace._asdict().items()}

@@ -1,0 +1,121 @@
+"""What a sampler is: a frozen dataclass of hyperparameters whose ``build`` returns a :class:`Kernel`.
+
+The contract, in prose. A kernel is four pure functions over the **ensemble**: the chains on the leading axis
+of every per-chain array, and whatever the chains share (step size, mass, counters) beside them without that
+axis, because pooled adaptation needs all chains at once.
+
+    init(key, u0) -> state, info      u0: offsets (chain, d). Its gradients belong to warm-up's count
+    adapt(key, state) -> state, info  one warm-up step: advances the chains and tunes
+    finish(state) -> state            called once, between warm-up and sampling: freezes what was tuned
+    step(key, state) -> state, info   one draw: ``steps_per_draw`` updates and one full loss
+
+State is what the next step needs, and so exactly what a checkpoint holds; info is what the estimator wants and
+is never fed back. What was tuned lives in the state, so a resumed run never tunes again. The key that arrives
+is the draw's own: derive one per chain with :func:`per_chain` (and one per inner update by splitting that), so
+that neither chunk length nor the number of devices can change a chain.
+
+``build`` runs inside a trace: float fields of the dataclass may be tracers there (two runs that differ in a
+step size share their compiled code), so compare them with ``jnp.where``, not with ``if``. Integer, boolean
+and string fields are static. Sampler modules import JAX and BlackJAX inside ``build`` only.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float, Int, Key
+
+    from lambda_hat.config import Dtype
+    from lambda_hat.posterior import Posterior
+
+
+class StepInfo(NamedTuple):
+    """What one step tells the estimator, one value a chain; NaN where a sampler does not define it.
+
+    loss: L_n(w) of the full data at the new state. virial: (w - w0) . grad U(w), whose expectation is d under
+    the posterior. energy: the Hamiltonian, for energy plots. log_weight: log pi - log q of an independent draw
+    from q (variational). gradients: per-row gradients spent (int). acceptance: a probability. diverged: bool.
+    """
+
+    loss: "Float[Array, ' chain']"
+    virial: "Float[Array, ' chain']"
+    energy: "Float[Array, ' chain']"
+    log_weight: "Float[Array, ' chain']"
+    gradients: "Int[Array, ' chain']"
+    acceptance: "Float[Array, ' chain']"
+    diverged: "Bool[Array, ' chain']"
+
+
+class Kernel(NamedTuple):
+    """Four pure functions over the ensemble; see the module's docstring."""
+
+    init: "Callable[[Key[Array, ''], Float[Array, 'chain d']], tuple[Any, StepInfo]]"
+    adapt: "Callable[[Key[Array, ''], Any], tuple[Any, StepInfo]]"
+    finish: "Callable[[Any], Any]"
+    step: "Callable[[Key[Array, ''], Any], tuple[Any, StepInfo]]"
+
+
+class Sampler(Protocol):
+    """A frozen schema dataclass; every sampler has these fields beside its own."""
+
+    @property
+    def dtype(self) -> "Dtype": ...
+    @property
+    def num_warmup(self) -> int: ...
+    @property
+    def steps_per_draw(self) -> int: ...
+    def build(self, posterior: "Posterior", num_chains: int) -> Kernel: ...
+
+
+def step_info(loss: "Float[Array, ' chain']", gradients: "Int[Array, ' chain'] | int", **known: Any) -> StepInfo:
+    """A :class:`StepInfo` with NaN (or False) in every field that is not given."""
+    import jax.numpy as jnp
+
+    nothing = jnp.full(loss.shape, jnp.nan, loss.dtype)
+    fields = {name: nothing for name in ("virial", "energy", "log_weight", "acceptance")}
+    fields["diverged"] = jnp.zeros(loss.shape, bool)
+    counts = jnp.broadcast_to(jnp.asarray(gradients, jnp.int32), loss.shape)
+    return StepInfo(loss=loss, gradients=counts, **{**fields, **known})
+
+
+def per_chain(function: Callable[..., Any], num_chains: int) -> Callable[..., Any]:
+    """Lift ``function(key, chain_state, *shared)`` to the ensemble.
+
+    The lifted function takes the draw's key, the chains' states on a leading axis, and the shared arguments
+    without one; each chain gets its own key by ``fold_in(key, chain)``.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def lifted(key: "Key[Array, '']", states: Any, *shared: Any) -> Any:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_chains))
+        axes = (0, 0, *(None for _ in shared))
+        return jax.vmap(function, axes)(keys, states, *shared)
+
+    return lifted
+
+
+def thin(
+    step: Callable[[Any, Any], tuple[Any, StepInfo]], steps_per_draw: int
+) -> Callable[[Any, Any], tuple[Any, StepInfo]]:
+    """One draw of ``steps_per_draw`` calls of ``step``: gradients add up, divergences are or-ed, acceptance and
+    virial are averaged, the rest is the last call's."""
+    if steps_per_draw == 1:
+        return step
+    import jax
+    import jax.numpy as jnp
+
+    def draw(key: "Key[Array, '']", state: Any) -> tuple[Any, StepInfo]:
+        def body(state: Any, key: "Key[Array, '']") -> tuple[Any, StepInfo]:
+            return step(key, state)
+
+        state, infos = jax.lax.scan(body, state, jax.random.split(key, steps_per_draw))
+        last = jax.tree.map(lambda x: x[-1], infos)
+        return state, last._replace(
+            gradients=infos.gradients.sum(0),
+            diverged=infos.diverged.any(0),
+            acceptance=jnp.mean(infos.acceptance, 0),
+            virial=jnp.mean(infos.virial, 0),
+        )
+
+    return draw
