@@ -7,10 +7,11 @@ into a program as a constant.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, PyTree, Shaped
 
 Arrays = dict[str, Array]
@@ -82,3 +83,17 @@ class Target:
 def draw_rows(key: Key[Array, ""], num_data: int, batch_size: int) -> Shaped[Array, " batch"]:
     """Row indices with replacement: drawing without costs about 20 times as much (docs/benchmark.md)."""
     return jax.random.randint(key, (batch_size,), 0, num_data)
+
+
+class Built(NamedTuple):
+    """A target as it leaves the build, on the host, in float64.
+
+    w0: the trained parameter (d,). arrays: what the model's functions read. num_data: n.
+    report: what w0 is, as JSON types: ``loss``, ``gradient_norm``, ``hessian_max``, ``hessian_min``, ``dim``,
+    ``training`` (steps, seconds-free facts of the optimisation) and ``warnings`` (sentences to be said aloud).
+    """
+
+    w0: np.ndarray
+    arrays: dict[str, np.ndarray]
+    num_data: int
+    report: dict[str, Any]
