@@ -1,0 +1,270 @@
+"""The numbers of an estimate: pure functions of a trace and its :class:`Setting`. No file, no clock, no JAX.
+
+A trace is a mapping of arrays (chain, draw) named as :class:`lambda_hat.samplers.base.StepInfo`'s fields; a
+column that is missing or all NaN is not defined for that sampler. Everything is computed from the draws of
+
+    x = nbeta (L_n(w) - L_n(w0)),    so that    E1 = E[x],    E3 = Var[x]    (docs/estimator.md)
+
+ArviZ's array layer does the diagnostics (Vehtari et al. 2021, arXiv 1903.08008; PSIS: arXiv 1507.02646) and is
+imported where it is used: it costs most of a second, which a progress line must not pay.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+Trace = Mapping[str, Shaped[np.ndarray, "chain draw"]]
+WarmupTrace = Mapping[str, Shaped[np.ndarray, "chain warmup_draw"]]
+Draws = Float[np.ndarray, "chain draw"]
+
+# Split R-hat and ESS halve each chain; a half needs two draws to have a variance.
+MIN_DRAWS = 4
+# Half the width of a 90 % interval, in standard errors.
+INTERVAL_90 = 1.6448536269514722
+# PSIS fits its law to the largest fifth of the weights, and to no fewer than five.
+_MIN_WEIGHTS = 25
+# Few batches bear long autocorrelation (up to draws / 20) and still give the error to within a tenth.
+_BATCHES_PER_CHAIN = 20
+# Chains whose means spread over this many times what their batches explain, in variance, are taken to disagree.
+_DISAGREEMENT = 4.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a trace alone does not know.
+
+    Args:
+        nbeta: n * beta of the posterior.
+        gamma: Strength of its localiser.
+        dim: d, the number of parameters.
+        num_data: n.
+        loss_at_w0: L_n(w0) over the full data, in the sampling dtype.
+        report: What w0 is: ``Built.report`` (``gradient_norm``, ``hessian_min``, ``hessian_max``, ``warnings``).
+    """
+
+    nbeta: float
+    gamma: float
+    dim: int
+    num_data: int
+    loss_at_w0: float
+    report: Mapping[str, Any]
+
+
+class LLC(NamedTuple):
+    """A value of the LLC and the Monte Carlo standard error of it."""
+
+    llc: float
+    mcse: float
+
+
+class Virial(NamedTuple):
+    """E[(w - w0) . grad U(w)] against d, its value under the posterior; NaN where a sampler does not tell it."""
+
+    value: float
+    expected: int
+    mcse: float
+    z: float
+
+
+class Importance(NamedTuple):
+    """E1 corrected by Pareto-smoothed weights pi / q; ``z`` is how many errors of that shift it moved E1."""
+
+    llc: float
+    mcse: float
+    khat: float
+    ess: float
+    z: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Every number of an estimate; docs/estimator.md says what each one is. NaN means "cannot be had"."""
+
+    llc: float
+    llc_mcse: float
+    llc_interval90: tuple[float, float]
+    llc_variance: float
+    llc_variance_mcse: float
+    e1_minus_e3: float
+    e1_minus_e3_mcse: float
+    wbic: float
+    ess_bulk: float
+    ess_tail: float
+    rhat: float
+    acceptance: float
+    divergences: int
+    virial: Virial
+    importance: Importance | None
+    num_draws: int
+    num_chains: int
+
+
+def llc_draws(loss: Draws, nbeta: float, loss_at_w0: float) -> Float[np.ndarray, "chain draw"]:
+    """x = nbeta (L_n(w) - L_n(w0)) of every draw, in float64."""
+    return nbeta * (np.asarray(loss, dtype=np.float64) - loss_at_w0)
+
+
+def measure(trace: Trace, setting: Setting) -> Statistics:
+    """The numbers of :class:`Statistics`."""
+    with np.errstate(all="ignore"):
+        x = llc_draws(trace["loss"], setting.nbeta, setting.loss_at_w0)
+        num_chains, num_draws = x.shape
+        llc, mcse = mean_with_error(x)
+        # Var[x] by its mean square about the grand mean: its own trace, and so its own error.
+        square = (x - llc) ** 2 * (x.size / max(x.size - 1, 1))
+        variance, variance_mcse = mean_with_error(square)
+        difference, difference_mcse = mean_with_error(x - square)
+        diverged = trace.get("diverged")
+        rhat, ess_bulk, ess_tail = _convergence(x)
+        return Statistics(
+            llc=llc,
+            llc_mcse=mcse,
+            llc_interval90=(llc - INTERVAL_90 * mcse, llc + INTERVAL_90 * mcse),
+            llc_variance=variance,
+            llc_variance_mcse=variance_mcse,
+            e1_minus_e3=difference,
+            e1_minus_e3_mcse=difference_mcse,
+            wbic=_wbic(llc, setting),
+            ess_bulk=ess_bulk,
+            ess_tail=ess_tail,
+            rhat=rhat,
+            acceptance=_finite_mean(trace.get("acceptance")),
+            divergences=0 if diverged is None else int(np.count_nonzero(diverged)),
+            virial=_virial(trace, setting),
+            importance=_importance(x, trace.get("log_weight")),
+            num_draws=num_draws,
+            num_chains=num_chains,
+        )
+
+
+def mean_with_error(values: Draws) -> LLC:
+    """The mean over all draws and its Monte Carlo standard error, sd / sqrt(ESS of the mean).
+
+    NaN for both if any value is not finite; NaN for the error below four draws.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.size == 0 or not np.isfinite(values).all():
+        return LLC(math.nan, math.nan)
+    mean = float(values.mean())
+    if values.shape[1] < MIN_DRAWS:
+        return LLC(mean, math.nan)
+    return LLC(mean, float(_arviz("mcse", values, method="mean")))
+
+
+def _finite_mean(values: Draws | None) -> float:
+    """The mean over the draws that have a value: a diverged step may have no acceptance probability."""
+    finite = np.empty(0) if values is None else values[np.isfinite(values)]
+    return float(finite.mean(dtype=np.float64)) if finite.size else math.nan
+
+
+def _convergence(x: Draws) -> tuple[float, float, float]:
+    """Rank-normalised split R-hat, bulk ESS and tail ESS (5 % and 95 % quantiles)."""
+    if x.shape[1] < MIN_DRAWS or not np.isfinite(x).all():
+        return math.nan, math.nan, math.nan
+    rhat = float(_arviz("rhat", x, method="rank")) if x.shape[0] > 1 else math.nan
+    bulk = _arviz("ess", x, method="bulk")
+    tail = _arviz("ess", x, method="tail", prob=(0.05, 0.95))
+    return rhat, float(bulk), float(tail)
+
+
+def _arviz(function: str, values: Shaped[np.ndarray, "..."], **options: Any) -> Any:
+    """A function of ArviZ's array layer."""
+    from arviz_stats.base.array import array_stats
+
+    return getattr(array_stats, function)(values, **options)
+
+
+def _wbic(llc: float, setting: Setting) -> float:
+    """n E[L_n], which is the WBIC only at beta = 1 / log n (Watanabe 2013)."""
+    n = setting.num_data
+    if n < 2 or not math.isclose(setting.nbeta, n / math.log(n), rel_tol=1e-6):
+        return math.nan
+    return n * (setting.loss_at_w0 + llc / setting.nbeta)
+
+
+def _virial(trace: Trace, setting: Setting) -> Virial:
+    if "virial" not in trace:
+        return Virial(math.nan, setting.dim, math.nan, math.nan)
+    value, mcse = mean_with_error(trace["virial"])
+    z = (value - setting.dim) / mcse if mcse > 0 else math.nan
+    return Virial(value, setting.dim, mcse, z)
+
+
+def _importance(x: Draws, log_weight: Draws | None) -> Importance | None:
+    """E_pi[x] from independent draws of q: self-normalised, weights smoothed by PSIS."""
+    if log_weight is None or np.isnan(log_weight).all():
+        return None
+    if x.size < _MIN_WEIGHTS or not np.isfinite(x).all():
+        return Importance(math.nan, math.nan, math.nan, math.nan, math.nan)
+    if not np.isfinite(log_weight).all():
+        return Importance(math.nan, math.nan, math.inf, 0.0, math.nan)
+    log_smooth, khat = _smoothed(np.asarray(log_weight, dtype=np.float64).ravel())
+    weights = np.exp(log_smooth - np.max(log_smooth))
+    weights /= weights.sum()
+    values = x.ravel()
+    llc = float(weights @ values)
+    influence = weights * (values - llc)
+    mcse = float(np.linalg.norm(influence))
+    # Both means come from the same draws, so the error of their difference is not the two errors' sum.
+    shift_mcse = float(np.linalg.norm(influence - (values - values.mean()) / values.size))
+    # With equal weights the shift and its error are rounding.
+    z = (llc - float(values.mean())) / shift_mcse if shift_mcse > 1e-9 * mcse else math.nan
+    return Importance(llc, mcse, khat, float(1.0 / np.sum(weights**2)), z)
+
+
+def _smoothed(log_weight: Float[np.ndarray, " draw"]) -> tuple[Float[np.ndarray, " draw"], float]:
+    """Log weights whose largest were replaced by quantiles of the Pareto law fitted to them, and its shape k-hat."""
+    # ArviZ refuses a tail of equal weights, which has nothing to smooth: q is the posterior, or chains stand still.
+    largest = np.sort(log_weight)[-math.ceil(3 * math.sqrt(log_weight.size)) :]
+    if largest[0] == largest[-1]:
+        return log_weight, 0.0
+    # ArviZ takes log likelihoods, whose weights are their inverse.
+    log_smooth, khat = _arviz("psislw", -log_weight)
+    return log_smooth, float(khat)
+
+
+def running_llc(
+    x: Draws, draws: Int[np.ndarray, " point"]
+) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
+    """The LLC from the first ``draws[i]`` draws of every chain, and its error by batch means, for every i.
+
+    Each chain is cut into at most 20 batches; the error is that of the mean of all batches, or, where the chains'
+    own means spread over much more than their batches explain, that of the mean of the chains. numpy only.
+
+    Args:
+        x: What :func:`llc_draws` returns.
+        draws: Counts of draws, each from 0 to the length of ``x``.
+    """
+    with np.errstate(all="ignore"):  # a diverged draw makes every later point NaN, which is what it should show
+        sums = np.concatenate([np.zeros((x.shape[0], 1)), np.cumsum(x, axis=1)], axis=1)
+        points = [_batch_means(sums[:, : int(count) + 1]) for count in draws]
+    return np.array([point.llc for point in points]), np.array([point.mcse for point in points])
+
+
+def quick_llc(loss: Draws, setting: Setting) -> LLC:
+    """The LLC of all draws and its error by batch means: for progress lines, without ArviZ."""
+    x = llc_draws(loss, setting.nbeta, setting.loss_at_w0)
+    llc, mcse = running_llc(x, np.array([x.shape[1]]))
+    return LLC(float(llc[0]), float(mcse[0]))
+
+
+def _batch_means(sums: Float[np.ndarray, "chain draw_plus_1"]) -> LLC:
+    """Mean and error from the running sums of each chain, which start at 0."""
+    num_chains, count = sums.shape[0], sums.shape[1] - 1
+    if count == 0:
+        return LLC(math.nan, math.nan)
+    chain_means = sums[:, -1] / count
+    llc = float(chain_means.mean())
+    num_batches = min(_BATCHES_PER_CHAIN, count)
+    length = count // num_batches
+    # The newest draws are batched; a remainder of less than one batch is left out at the start.
+    edges = count - length * np.arange(num_batches, -1, -1)
+    batches = np.diff(sums[:, edges], axis=1) / length
+    within = float(batches.var(axis=1, ddof=1).mean()) / num_batches if num_batches > 1 else math.nan
+    between = float(chain_means.var(ddof=1)) if num_chains > 1 else math.nan
+    variance = between if math.isnan(within) or between > _DISAGREEMENT * within else within
+    return LLC(llc, math.sqrt(variance / num_chains))

@@ -1,0 +1,232 @@
+"""The verdict: every reason not to trust an estimate, one sentence each - the finding, its cause, the way out.
+
+An estimate is reliable when there is no reason. The thresholds and why they are what they are: docs/estimator.md.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float
+
+from lambda_hat.statistics import MIN_DRAWS, Draws, Setting, Statistics, Trace, llc_draws
+
+MAX_RHAT = 1.01
+MIN_ESS = 400.0
+MAX_Z = 3.0
+MAX_KHAT = 0.7
+# A chain that repeats one loss for this share of its draws, and for at least so many draws, is stuck.
+_STUCK_SHARE, _STUCK_DRAWS = 0.2, 20
+# A bias below this share of the LLC, or below its error, is not held against an estimate.
+_TOLERATED_BIAS = 0.01
+# Curvature of the posterior's negative log density that w0 may lose, in units of gamma, before it is a saddle.
+_SADDLE = 0.1
+# Eigenvalues of the Hessian are known to about this share of the largest.
+_HESSIAN_PRECISION = 1e-9
+
+
+def reasons(statistics: Statistics, trace: Trace, setting: Setting) -> list[str]:
+    """Every reason not to trust ``statistics``, the most fundamental first; empty for a healthy run."""
+    x = llc_draws(trace["loss"], setting.nbeta, setting.loss_at_w0)
+    if statistics.num_draws == 0:
+        found = [
+            "no draws: the budget was spent in warm-up; raise the budget, or lower sampler.num_warmup",
+            *_centre(statistics, setting),
+        ]
+    else:
+        found = [
+            *_size(statistics),
+            *_not_finite(x),
+            *_stuck(x),
+            *_mixing(statistics, x),
+            *_divergences(statistics),
+            *_virial(statistics),
+            *_importance(statistics),
+            *_negative(statistics, x),
+            *_centre(statistics, setting),
+        ]
+    return [*found, *(f"target: {warning}" for warning in setting.report.get("warnings", ()))]
+
+
+def _size(statistics: Statistics) -> Iterator[str]:
+    if statistics.num_chains < 2:
+        yield (
+            "one chain: nothing shows whether it has found all of the posterior, and R-hat needs two; set num_chains=4"
+        )
+    if statistics.num_draws < MIN_DRAWS:
+        yield (
+            f"{statistics.num_draws} draws a chain: an error, R-hat and ESS need at least {MIN_DRAWS}; raise the budget"
+        )
+
+
+def _not_finite(x: Draws) -> Iterator[str]:
+    bad = ~np.isfinite(x)
+    if bad.any():
+        lost = np.flatnonzero(bad.any(axis=1))
+        chains = f"chain{'s' if lost.size > 1 else ''} {', '.join(str(chain) for chain in lost)}"
+        first = int(np.flatnonzero(bad.any(axis=0))[0])
+        yield (
+            f"the loss is not finite in {np.count_nonzero(bad)} of {x.size} draws ({chains}, first at draw "
+            f"{first}): the sampler has left the region where the loss is defined; lower sampler.step_size, or "
+            f"raise posterior.gamma"
+        )
+
+
+def _stuck(x: Draws) -> Iterator[str]:
+    num_draws = x.shape[1]
+    for chain, draws in enumerate(x):
+        longest = _longest_repeat(draws)
+        if longest >= max(_STUCK_DRAWS, _STUCK_SHARE * num_draws):
+            yield (
+                f"chain {chain} is stuck: it repeats one loss for {longest} of its {num_draws} draws, so every "
+                f"proposal was rejected there; lower sampler.step_size, or lengthen sampler.num_warmup"
+            )
+
+
+def _longest_repeat(draws: Float[np.ndarray, " draw"]) -> int:
+    """Length of the longest stretch of equal neighbours; NaN equals nothing."""
+    starts = np.flatnonzero(np.concatenate([[True], draws[1:] != draws[:-1], [True]]))
+    return int(np.diff(starts).max())
+
+
+def _mixing(statistics: Statistics, x: Draws) -> Iterator[str]:
+    if statistics.rhat > MAX_RHAT:
+        yield f"R-hat is {statistics.rhat:.3f}, above {MAX_RHAT}: {_why_rhat(x)}"
+    low = {name: ess for name, ess in (("bulk", statistics.ess_bulk), ("tail", statistics.ess_tail)) if ess < MIN_ESS}
+    if low:
+        found = " and ".join(f"{name} ESS {ess:.0f}" for name, ess in low.items())
+        needed = statistics.num_draws * 1.2 * MIN_ESS / max(min(low.values()), 1.0)
+        yield (
+            f"{found} below {MIN_ESS:.0f}: too few independent draws for the error to be trusted; "
+            f"about {needed:.2g} draws a chain would do (budget.draws), or a sampler that mixes faster"
+        )
+
+
+def _why_rhat(x: Draws) -> str:
+    """Whether the chains move together (not yet in equilibrium), disagree, or differ in spread only."""
+    half = x.shape[1] // 2
+    before, after = x[:, :half].mean(axis=1), x[:, -half:].mean(axis=1)
+    drift = float((after - before).mean())
+    scatter = float(x.mean(axis=1).std(ddof=1))
+    together = bool((np.sign(after - before) == np.sign(drift)).all())
+    if together and abs(drift) > scatter:
+        direction = "falling" if drift < 0 else "rising"
+        return (
+            f"all chains are still {direction} (LLC {before.mean():.4g} in their first half, {after.mean():.4g} in "
+            f"their second); lengthen sampler.num_warmup"
+        )
+    means = x.mean(axis=1)
+    return (
+        f"the chains do not agree (their LLCs range from {means.min():.4g} to {means.max():.4g}), so they have not "
+        f"all seen the whole posterior; run longer, or raise posterior.gamma to keep them in one basin"
+    )
+
+
+def _divergences(statistics: Statistics) -> Iterator[str]:
+    total = statistics.num_draws * statistics.num_chains
+    if statistics.divergences:
+        yield (
+            f"{statistics.divergences} of {total} draws diverged: the step is too long for the sharpest directions, "
+            f"which are then left out; lower sampler.step_size or raise sampler.target_acceptance"
+        )
+
+
+def _virial(statistics: Statistics) -> Iterator[str]:
+    virial = statistics.virial
+    if abs(virial.z) > MAX_Z:
+        offset = virial.value - virial.expected
+        # In a quadratic, each unit of the virial that a direction is off moves the LLC by at most one half.
+        yield (
+            f"the virial E[(w - w0) . grad U] is {virial.value:.4g} +- {virial.mcse:.2g} and needs to be d = "
+            f"{virial.expected} ({virial.z:+.1f} errors; on a quadratic the LLC is then off by up to "
+            f"{abs(offset) / 2:.2g}): {_why_virial(offset, is_variational=statistics.importance is not None)}"
+        )
+
+
+def _why_virial(offset: float, *, is_variational: bool) -> str:
+    if is_variational:
+        return "the fitted q is not the posterior; fit longer, or raise sampler.num_components or sampler.rank"
+    if offset < 0:
+        return (
+            "the chains have not spread over the posterior yet, or the sampler is biased; lengthen "
+            "sampler.num_warmup, or lower sampler.step_size"
+        )
+    return "the sampler's step is biased, or the chains are still coming in; lower sampler.step_size, or warm up longer"
+
+
+def _importance(statistics: Statistics) -> Iterator[str]:
+    importance = statistics.importance
+    if importance is None:
+        return
+    if importance.khat > MAX_KHAT:
+        yield (
+            f"k-hat is {importance.khat:.2f}, above {MAX_KHAT}: the fitted q misses part of the posterior (importance "
+            f"ESS {importance.ess:.0f} of {statistics.num_draws * statistics.num_chains}), so neither the LLC under "
+            f"q nor its correction is to be trusted; fit longer, raise sampler.num_components or sampler.rank, "
+            f"or use an MCMC sampler"
+        )
+    elif abs(importance.z) > MAX_Z and abs(importance.llc - statistics.llc) > _tolerated(statistics):
+        yield (
+            f"importance weights move the LLC from {statistics.llc:.4g} to {importance.llc:.4g} +- "
+            f"{importance.mcse:.2g} ({importance.z:+.1f} errors of that shift): the fitted q is biased; "
+            f"take the corrected value, importance.llc"
+        )
+
+
+def _negative(statistics: Statistics, x: Draws) -> Iterator[str]:
+    if not statistics.llc < 0:
+        return
+    value = f"the LLC is negative, {statistics.llc:.4g} +- {statistics.llc_mcse:.2g}"
+    below = float(np.mean(x < 0))
+    if statistics.llc > -3 * statistics.llc_mcse:
+        yield f"{value}: within its error of 0, so only noise is known of it; draw more"
+    else:
+        yield (
+            f"{value}; {below:.0%} of the draws have a loss below L_n(w0): w0 is not a minimum of this loss (train "
+            f"longer or polish it), or L_n(w0) is of other data. llc_variance = {statistics.llc_variance:.4g} "
+            f"does not use L_n(w0)"
+        )
+
+
+def _centre(statistics: Statistics, setting: Setting) -> Iterator[str]:
+    """Whether w0 is a minimum, as far as it matters at this nbeta and gamma."""
+    bound = gradient_bias_bound(setting)
+    if bound > _tolerated(statistics):
+        yield (
+            f"w0 is no minimum: the gradient there has norm {setting.report['gradient_norm']:.2g}, which can lower the "
+            f"LLC by up to {bound:.2g} at this nbeta and gamma; train longer or polish w0, or raise posterior.gamma"
+        )
+    lowest, highest = _curvatures(setting)
+    allowed = max(_SADDLE * setting.gamma, _HESSIAN_PRECISION * setting.nbeta * abs(highest))
+    if setting.nbeta * lowest < -allowed:
+        yield (
+            f"w0 is a saddle point: the smallest eigenvalue of the Hessian is {lowest:.2g}, so that nbeta times it, "
+            f"{setting.nbeta * lowest:.2g}, outweighs a tenth of gamma = {setting.gamma:g}; train longer, or raise "
+            f"posterior.gamma"
+        )
+
+
+def _tolerated(statistics: Statistics) -> float:
+    """The largest bias that is not held against the LLC; NaN, which nothing exceeds, where there is none."""
+    return float(np.fmax(_TOLERATED_BIAS * abs(statistics.llc), statistics.llc_mcse))
+
+
+def gradient_bias_bound(setting: Setting) -> float:
+    """The most that a gradient g != 0 at w0 can lower E1.
+
+    In a quadratic with curvature h along g, E1 is off by -(t g)^2 (p + gamma) / (2 p^2), with t = nbeta and
+    p = t h + gamma (docs/estimator.md). It is largest where h is smallest. Infinite where
+    neither curvature nor localiser holds the direction of g.
+    """
+    gradient = setting.nbeta * float(setting.report.get("gradient_norm") or 0.0)
+    if gradient == 0:
+        return 0.0
+    lowest, _ = _curvatures(setting)
+    stiffness = setting.gamma + setting.nbeta * max(lowest, 0.0)
+    return gradient**2 * (stiffness + setting.gamma) / (2 * stiffness**2) if stiffness > 0 else math.inf
+
+
+def _curvatures(setting: Setting) -> tuple[float, float]:
+    """The extreme eigenvalues of the Hessian at w0; 0 where the build did not measure them."""
+    lowest, highest = (setting.report.get(name) for name in ("hessian_min", "hessian_max"))
+    return float(lowest or 0.0), float(highest or 0.0)
