@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 from lambda_hat.posterior import Posterior
@@ -27,6 +28,14 @@ class _Plan(NamedTuple):
 
     sampler: Sampler
     num_chains: int
+    phase: Phase
+
+
+class _Stretch(NamedTuple):
+    """Which steps to do: ``length`` of them, the first being the phase's step number ``start``."""
+
+    start: Int[Array, ""] | int
+    length: Int[Array, ""] | int
 
 
 def _split(sampler: Sampler) -> tuple[Sampler, dict[str, float]]:
@@ -67,29 +76,26 @@ def _finish(plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterio
     return _kernel(plan, hyper, posterior).finish(state)
 
 
-@functools.partial(jax.jit, static_argnames=("plan", "phase"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
 def _advance(
     plan: _Plan,
     hyper: dict[str, Float[Array, ""]],
     posterior: Posterior,
     state: PyTree,
     key: Key[Array, ""],
-    start: Int[Array, ""],
-    length: Int[Array, ""],
-    *,
-    phase: Phase,
+    stretch: _Stretch,
 ) -> tuple[PyTree, StepInfo]:
     kernel = _kernel(plan, hyper, posterior)
-    step = kernel.adapt if phase == "warmup" else kernel.step
+    step = kernel.adapt if plan.phase == "warmup" else kernel.step
     _, info = jax.eval_shape(step, key, state)
     trace = jax.tree.map(lambda leaf: jnp.zeros((CAPACITY, *leaf.shape), leaf.dtype), info)
 
     def body(index: Int[Array, ""], carry: tuple[PyTree, StepInfo]) -> tuple[PyTree, StepInfo]:
         state, trace = carry
-        state, info = step(jax.random.fold_in(key, start + index), state)
+        state, info = step(jax.random.fold_in(key, stretch.start + index), state)
         return state, jax.tree.map(lambda buffer, leaf: buffer.at[index].set(leaf), trace, info)
 
-    return jax.lax.fori_loop(0, length, body, (state, trace))
+    return jax.lax.fori_loop(0, stretch.length, body, (state, trace))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,35 +114,38 @@ class Ensemble:
     num_chains: int
     seed: int
 
-    @functools.cached_property
-    def _static(self) -> tuple[_Plan, dict[str, float]]:
+    def _static(self, phase: Phase) -> tuple[_Plan, dict[str, float]]:
         static, hyper = _split(self.sampler)
-        return _Plan(static, self.num_chains), hyper
+        return _Plan(static, self.num_chains, phase), hyper
 
     def _key(self, phase: Phase) -> Key[Array, ""]:
         return jax.random.fold_in(jax.random.key(self.seed), _PHASE_KEY[phase])
 
     def init(self) -> tuple[PyTree, StepInfo]:
         """The chains' first state, and what it cost."""
-        plan, hyper = self._static
+        plan, hyper = self._static("init")
         return _init(plan, hyper, self.posterior, self._key("init"))
+
+    def template(self) -> PyTree:
+        """Shapes and dtypes of the state, without computing it: what a checkpoint must fit."""
+        return jax.eval_shape(self.init)[0]
 
     def finish(self, state: PyTree) -> PyTree:
         """Freeze what warm-up tuned."""
-        plan, hyper = self._static
+        plan, hyper = self._static("sampling")
         return _finish(plan, hyper, self.posterior, state)
 
     def advance(
         self, state: PyTree, phase: Phase, start: int, length: int
-    ) -> tuple[PyTree, dict[str, Shaped[Array, "draw chain"]]]:
+    ) -> tuple[PyTree, dict[str, Shaped[np.ndarray, "draw chain"]]]:
         """``length`` steps of ``phase`` from step ``start``; ``state`` is consumed.
 
         A length of 0 compiles and does no work. Returns the new state and the trace, cut to ``length``.
         """
         if not 0 <= length <= CAPACITY:
             raise ValueError(f"advance: length needs 0 to {CAPACITY} steps, got {length}; call it again for more")
-        plan, hyper = self._static
-        state, trace = _advance(
-            plan, hyper, self.posterior, state, self._key(phase), start, length, phase=phase
-        )
-        return state, {name: leaf[:length] for name, leaf in trace._asdict().items()}
+        plan, hyper = self._static(phase)
+        key, stretch = self._key(phase), _Stretch(start, length)
+        state, trace = _advance(plan, hyper, self.posterior, state, key, stretch)
+        # Cut on the host: on the device every new length would be a new program.
+        return state, {name: np.asarray(leaf)[:length] for name, leaf in trace._asdict().items()}

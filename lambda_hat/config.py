@@ -13,11 +13,13 @@ import importlib
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from functools import cached_property
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+
+from lambda_hat.presets import config_dir as config_dir
 
 SCHEMA_VERSION = 1
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -122,7 +124,13 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class StoreConfig:
-    """Where results live, and the free tag under which a sweep's runs are listed."""
+    """Where results live, and the free tag under which a sweep's runs are listed.
+
+    Args:
+        root: The folder of the store; made when something is written.
+        experiment: The tag of a sweep; changes no run.
+        plots: Whether a finished run draws its diagnostics.
+    """
 
     root: str = "runs"
     experiment: str = "dev"
@@ -172,7 +180,7 @@ class Job:
             "seed": self.seed,
         }
 
-    @property
+    @cached_property
     def target_id(self) -> str:
         return "tgt_" + digest("target", self.target_config)
 
@@ -180,7 +188,7 @@ class Job:
     def sampler_name(self) -> str:
         return type(self.sampler).__module__.rpartition(".")[2]
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         return f"run_{self.sampler_name}_" + digest("run", self.run_config, parents=[self.target_id])
 
@@ -216,40 +224,57 @@ _SCALARS: dict[str, Any] = {"num_chains": PositiveInt, "seed": NonNegativeInt, "
 _IGNORED = {"wait", "dry_run"}  # the launcher's words, consumed before a job is made
 
 
-def parse_job(config: Mapping[str, Any]) -> Job:
+def parse_job(config: Mapping[str, Any], shared: dict[str, Any] | None = None) -> Job:
     """Validate ``config`` whole and return the job.
+
+    Args:
+        config: The job as plain data.
+        shared: Schema objects by their mapping as JSON, to which new ones are added: the jobs of a sweep that are
+            equal in a node share its object, and so read a file of data once.
 
     Raises:
         ConfigError: naming every wrong key, type and range at once.
     """
-    faults: list[str] = []
+    shared = {} if shared is None else shared
     known = {*_PLAIN_NODES, *_TYPED_NODES, *_SCALARS, *_IGNORED}
-    faults += [f"{key}: no such key; the keys are {', '.join(sorted(known))}" for key in config if key not in known]
+    faults = [f"{key}: no such key; the keys are {', '.join(sorted(known))}" for key in config if key not in known]
     parts: dict[str, Any] = {}
     for name in (*_TYPED_NODES, *_PLAIN_NODES, *_SCALARS):
         if name not in config:
             if name != "rerun":
                 faults.append(f"{name}: is missing")
             continue
-        node = config[name]
-        schema: Any = _SCALARS.get(name) or _PLAIN_NODES.get(name)
-        if schema is None:
-            if not isinstance(node, Mapping) or "_target_" not in node:
-                faults.append(f"{name}: needs a mapping with _target_, got {node!r}")
+        key = json.dumps([name, config[name]], sort_keys=True, default=repr)
+        if key not in shared:
+            before = len(faults)
+            node = _parse_node(name, config[name], faults)
+            if len(faults) > before:
                 continue
-            schema, node = _schema_of(name, node, faults)
-            if schema is None:
-                continue
-        try:
-            parts[name] = TypeAdapter(schema).validate_python(node)
-        except ValidationError as error:
-            faults += _sentences(name, error, schema)
+            shared[key] = node
+        parts[name] = shared[key]
     if not faults:
         job = Job(**parts)
         faults = cross_faults(job)
         if not faults:
             return job
     raise ConfigError(faults)
+
+
+def _parse_node(name: str, node: Any, faults: list[str]) -> Any:
+    """The schema object of one node, or None after adding to ``faults``."""
+    schema: Any = _SCALARS.get(name) or _PLAIN_NODES.get(name)
+    if schema is None:
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            faults.append(f"{name}: needs a mapping with _target_, got {node!r}")
+            return None
+        schema, node = _schema_of(name, node, faults)
+        if schema is None:
+            return None
+    try:
+        return TypeAdapter(schema).validate_python(node)
+    except ValidationError as error:
+        faults += _sentences(name, error, schema)
+        return None
 
 
 def cross_faults(job: Job) -> list[str]:
@@ -298,10 +323,3 @@ def _sentences(name: str, error: ValidationError, schema: Any) -> list[str]:
             got = item["input"] if not isinstance(item["input"], dict | Mapping) else dict(item["input"])
             sentences.append(f"{key}: {message}, got {got!r}")
     return list(dict.fromkeys(sentences))
-
-
-def config_dir() -> Path:
-    """The folder of YAML files: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"

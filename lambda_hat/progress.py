@@ -1,0 +1,86 @@
+"""Progress of a run for people: a live line on a terminal, plain lines every few seconds in a log."""
+
+import sys
+import time
+from typing import Protocol, TextIO
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Reporter(Protocol):
+    """What the host loop tells. ``line`` is a sentence that stays; ``status`` replaces the one before it."""
+
+    def line(self, text: str) -> None: ...
+    def status(self, text: str) -> None: ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def line(self, text: str) -> None:
+        del text
+
+    def status(self, text: str) -> None:
+        del text
+
+
+class PlainReporter:
+    """Lines on a stream; of the statuses, one every ten seconds."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self._stream = stream
+        self._last = 0.0
+
+    def line(self, text: str) -> None:
+        # Looked up late: a test or a supervisor may have replaced sys.stderr since.
+        print(text, file=self._stream or sys.stderr, flush=True)
+
+    def status(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = now
+            self.line(text)
+
+
+class LiveReporter:
+    """One line that keeps changing, on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+        self._live = self._console.status("")
+
+    def line(self, text: str) -> None:
+        self._live.stop()
+        self._console.print(text, highlight=False, markup=False)
+
+    def status(self, text: str) -> None:
+        from rich.text import Text
+
+        self._live.update(Text(text))
+        self._live.start()
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+class Log:
+    """Writes a run's log.txt, which only the run's owner writes, and passes everything on."""
+
+    def __init__(self, file: TextIO, beside: Reporter):
+        self._plain = PlainReporter(file)
+        self._beside = beside
+
+    def line(self, text: str) -> None:
+        self._plain.line(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+        self._beside.line(text)
+
+    def status(self, text: str) -> None:
+        self._plain.status(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+        self._beside.status(text)
+
+
+def reporter_for_terminal() -> Reporter:
+    """A live line where standard error is a terminal, plain lines where it is a file or a pipe."""
+    return LiveReporter() if sys.stderr.isatty() else PlainReporter()

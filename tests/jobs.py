@@ -1,0 +1,38 @@
+"""Small jobs for tests of the host loop and what stands around it."""
+
+from pathlib import Path
+from typing import Any
+
+from lambda_hat.config import Job, parse_job
+
+QUADRATIC = {"_target_": "lambda_hat.targets.analytic.Quadratic", "curvatures": [0.01, 0.1, 1.0, 10.0]}
+SGLD = {
+    "_target_": "lambda_hat.samplers.sgld.SGLD",
+    "step_size": 1e-4,
+    "batch_size": 16,
+    "num_warmup": 50,
+    "steps_per_draw": 4,
+}
+HMC = {"_target_": "lambda_hat.samplers.hmc.HMC", "num_integration_steps": 4, "num_warmup": 60}
+
+
+def job_config(root: Path, **changes: Any) -> dict[str, Any]:
+    """A job on a quadratic, as the mapping that Hydra would compose; ``changes`` replace whole nodes."""
+    return {
+        "model": QUADRATIC,
+        "data": {"_target_": "lambda_hat.targets.data.Population", "n": 5000},
+        "teacher": {"_target_": "lambda_hat.targets.mlp.Teacher"},
+        "training": {"_target_": "lambda_hat.targets.training.Training"},
+        "posterior": {"gamma": 1.0},
+        "sampler": HMC,
+        "num_chains": 3,
+        "seed": 0,
+        "budget": {"draws": 200},
+        "store": {"root": str(root), "plots": "none"},
+        **changes,
+    }
+
+
+def make_job(root: Path, **changes: Any) -> Job:
+    """The validated job of :func:`job_config`."""
+    return parse_job(job_config(root, **changes))
