@@ -3,16 +3,63 @@ chains, and, if asked, a diagonal mass from their pooled variance, in windows th
 
 The step size follows Hoffman & Gelman 2014 (section 3.2); its acceptance statistic is the mean over chains,
 which divides its noise by their number. The mass is frozen for the last quarter of warm-up, so that the step
-size settles for the mass that sampling will use.
+size settles for the mass that sampling will use. :func:`tuned_kernel` makes a whole sampler of one transition.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from blackjax.mcmc.hmc import HMCState
+from blackjax.mcmc.integrators import IntegratorState
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from lambda_hat.posterior import Posterior
+from lambda_hat.samplers.base import Kernel, StepInfo, step_info, thin
 
 _FIRST_WINDOW = 16
+# The step size of a transition is uniform on [eps/2, eps]: in the narrow valleys of a singular loss every full step may
+# be refused, and a chain gets stuck. On w1^2 w2^2 (HMC, one seed) it gains 1.5 in effective sample size at a target
+# acceptance of 0.8 and 1.1 at 0.95; 0.95 instead of 0.8 gains 4 to 6.
+_SHORTEST_STEP = 0.5
 _SHRINKAGE = 5.0
+
+
+class Moments(NamedTuple):
+    """The positions of all chains in the current window: how many, their mean, their squared deviations."""
+
+    count: Float[Array, ""]
+    mean: Float[Array, " d"]
+    sum_squares: Float[Array, " d"]
+
+
+def no_moments(u0: Float[Array, "chain d"]) -> Moments:
+    """An empty window."""
+    nothing = jnp.zeros_like(u0[0])
+    return Moments(jnp.zeros((), u0.dtype), nothing, nothing)
+
+
+def add_positions(window: Moments, positions: Float[Array, "chain d"]) -> Moments:
+    """Chan's pooled update of mean and squares."""
+    chains = positions.shape[0]
+    total = window.count + chains
+    batch_mean = jnp.mean(positions, 0)
+    delta = batch_mean - window.mean
+    spread = jnp.sum((positions - batch_mean) ** 2, 0)
+    squares = window.sum_squares + spread + delta**2 * window.count * chains / total
+    return Moments(total, window.mean + delta * chains / total, squares)
+
+
+def variance(window: Moments) -> Float[Array, " d"]:
+    """The pooled variance of the window."""
+    return window.sum_squares / jnp.maximum(window.count - 1.0, 1.0)
+
+
+def window_closes(steps: Int[Array, ""], num_steps: int) -> Bool[Array, ""]:
+    """Windows end after 16, 32, 64, ... steps, and none in the last quarter of ``num_steps``."""
+    is_power = (steps & (steps - 1)) == 0
+    return is_power & (steps >= _FIRST_WINDOW) & (steps <= num_steps - num_steps // 4)
 
 
 class Adaptation(NamedTuple):
@@ -25,20 +72,16 @@ class Adaptation(NamedTuple):
     error_sum: Float[Array, ""]
     age: Int[Array, ""]  # steps since the last restart of the dual averaging
     steps: Int[Array, ""]  # warm-up steps taken
-    count: Float[Array, ""]  # positions in the current window
-    mean: Float[Array, " d"]
-    sum_squares: Float[Array, " d"]
+    window: Moments
 
 
 def init(step_size: Float[Array, ""] | float, u0: Float[Array, "chain d"]) -> Adaptation:
     """Start from ``step_size`` and the identity."""
-    d, dtype = u0.shape[1], u0.dtype
-    zero = jnp.zeros((), dtype)
-    step = jnp.asarray(step_size, dtype)
-    return Adaptation(
-        step, jnp.ones(d, dtype), jnp.log(step), jnp.log(10 * step), zero,
-        jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), zero, jnp.zeros(d, dtype), jnp.zeros(d, dtype),
-    )  # fmt: skip
+    step = jnp.asarray(step_size, u0.dtype)
+    start = jnp.zeros((), jnp.int32)
+    anchor = jnp.log(10 * step)
+    nothing = jnp.zeros((), u0.dtype)
+    return Adaptation(step, jnp.ones_like(u0[0]), jnp.log(step), anchor, nothing, start, start, no_moments(u0))
 
 
 def update(
@@ -48,18 +91,20 @@ def update(
     *,
     target: Float[Array, ""] | float,
     mass: Literal["identity", "diagonal"],
-    num_warmup: int,
+    num_steps: int,
 ) -> Adaptation:
-    """One step of warm-up, after the chains have moved."""
+    """One of ``num_steps`` steps of warm-up, after the chains have moved."""
     state = _dual_average(state, acceptance, target)._replace(steps=state.steps + 1)
     if mass == "identity":
         return state
-    return _accumulate_mass(state, positions, num_warmup)
+    state = state._replace(window=add_positions(state.window, positions))
+    closes = window_closes(state.steps, num_steps)
+    return jax.tree.map(lambda new, old: jnp.where(closes, new, old), _new_mass(state), state)
 
 
-def finish(state: Adaptation, *, num_warmup: int) -> Adaptation:
+def finish(state: Adaptation, *, num_steps: int) -> Adaptation:
     """Take the averaged step size; without any warm-up step, the one that was given."""
-    return state._replace(step_size=jnp.exp(state.log_mean_step)) if num_warmup > 0 else state
+    return state._replace(step_size=jnp.exp(state.log_mean_step)) if num_steps > 0 else state
 
 
 def _dual_average(
@@ -73,37 +118,103 @@ def _dual_average(
     log_step = state.log_anchor - jnp.sqrt(age) / shrink * error
     forget = age**-decay
     log_mean = forget * log_step + (1.0 - forget) * state.log_mean_step
-    return state._replace(
-        step_size=jnp.exp(log_step), log_mean_step=log_mean, error_sum=error, age=state.age + 1
-    )
+    return state._replace(step_size=jnp.exp(log_step), log_mean_step=log_mean, error_sum=error, age=state.age + 1)
 
 
-def _accumulate_mass(state: Adaptation, positions: Float[Array, "chain d"], num_warmup: int) -> Adaptation:
-    """Chan's pooled update of mean and squares; at the end of a window, a new mass and a fresh step size."""
-    chains = positions.shape[0]
-    total = state.count + chains
-    batch_mean = jnp.mean(positions, 0)
-    delta = batch_mean - state.mean
-    mean = state.mean + delta * chains / total
-    squares = state.sum_squares + jnp.sum((positions - batch_mean) ** 2, 0) + delta**2 * state.count * chains / total
-    state = state._replace(count=total, mean=mean, sum_squares=squares)
-
-    # Windows end after 16, 32, 64, ... steps, and none begins in the last quarter.
-    is_power = (state.steps & (state.steps - 1)) == 0
-    closes = is_power & (state.steps >= _FIRST_WINDOW) & (state.steps <= num_warmup - num_warmup // 4)
-    variance = squares / jnp.maximum(total - 1.0, 1.0)
+def _new_mass(state: Adaptation) -> Adaptation:
+    """The mass that the window suggests, a fresh window and a fresh search for the step size."""
+    widths = variance(state.window)
     # Few positions say little: shrink towards their common scale, as Stan does towards 1e-3.
-    common = jnp.mean(variance)
-    pooled = (total * variance + _SHRINKAGE * common) / (total + _SHRINKAGE)
-    # Only relative widths matter for the mass; the common scale stays with the step size.
-    inverse_mass = jnp.where(closes, pooled / jnp.maximum(common, jnp.finfo(common.dtype).tiny), state.inverse_mass)
-    fresh = state._replace(
+    common = jnp.mean(widths)
+    pooled = (state.window.count * widths + _SHRINKAGE * common) / (state.window.count + _SHRINKAGE)
+    return state._replace(
+        # Only relative widths matter for the mass; the common scale stays with the step size.
+        inverse_mass=pooled / jnp.maximum(common, jnp.finfo(common.dtype).tiny),
         log_anchor=jnp.log(10 * state.step_size),
         error_sum=jnp.zeros_like(state.error_sum),
         age=jnp.zeros_like(state.age),
-        count=jnp.zeros_like(state.count),
-        mean=jnp.zeros_like(state.mean),
-        sum_squares=jnp.zeros_like(state.sum_squares),
+        window=jax.tree.map(jnp.zeros_like, state.window),
     )
-    chosen = [jnp.where(closes, new, old) for new, old in zip(fresh, state, strict=True)]
-    return Adaptation(*chosen)._replace(inverse_mass=inverse_mass)
+
+
+class State(NamedTuple):
+    """The chains (position, log density, its gradient; chain axis first) and what they share."""
+
+    chains: HMCState
+    tuned: Adaptation
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """The fields by which a Metropolis sampler is tuned."""
+
+    @property
+    def step_size(self) -> float: ...
+    @property
+    def target_acceptance(self) -> float: ...
+    @property
+    def mass(self) -> Literal["identity", "diagonal"]: ...
+    @property
+    def num_warmup(self) -> int: ...
+    @property
+    def steps_per_draw(self) -> int: ...
+
+
+class Move(NamedTuple):
+    """What one transition of all chains did: BlackJAX's info, narrowed; ``momentum`` is the one it began with."""
+
+    num_gradients: Int[Array, "*chain"]
+    momentum: Float[Array, "chain d"]
+    acceptance: Float[Array, " chain"]
+    diverged: Bool[Array, " chain"]
+
+
+def info_at(
+    posterior: Posterior, chains: HMCState | IntegratorState, num_gradients: Array | int, **known: Array
+) -> StepInfo:
+    """What the chains' log density and its gradient, already evaluated, say: the loss and the virial."""
+    loss = jax.vmap(posterior.loss_from_logdensity)(chains.logdensity, chains.position)
+    virial = -jnp.sum(chains.position * chains.logdensity_grad, -1)
+    return step_info(loss, num_gradients * posterior.num_data, virial=virial, **known)
+
+
+def tuned_kernel(
+    sampler: Tunable,
+    posterior: Posterior,
+    transition: Callable[[Key[Array, ""], HMCState, Adaptation], tuple[HMCState, Move]],
+) -> Kernel:
+    """The kernel of a Metropolis sampler with momenta, whose ``transition`` moves all chains once.
+
+    The step size is jittered, one number for all chains. The energy of a draw is the Hamiltonian at its transition's
+    start, -log pi(u) + p' M^-1 p / 2.
+    """
+    num_steps = sampler.num_warmup * sampler.steps_per_draw
+
+    def init_chains(key: Key[Array, ""], u0: Float[Array, "chain d"]) -> tuple[State, StepInfo]:
+        del key
+        logdensity, grad = jax.vmap(jax.value_and_grad(posterior.logdensity))(u0)
+        chains = HMCState(u0, logdensity, grad)
+        return State(chains, init(sampler.step_size, u0)), info_at(posterior, chains, 1)
+
+    def step(key: Key[Array, ""], state: State) -> tuple[State, StepInfo]:
+        step_key, key = jax.random.split(key)
+        jitter = jax.random.uniform(step_key, (), posterior.nbeta.dtype, _SHORTEST_STEP, 1.0)
+        jittered = state.tuned._replace(step_size=jitter * state.tuned.step_size)
+        chains, move = transition(key, state.chains, jittered)
+        kinetic = 0.5 * jnp.sum(state.tuned.inverse_mass * move.momentum**2, -1)
+        energy = kinetic - state.chains.logdensity
+        info = info_at(
+            posterior, chains, move.num_gradients, energy=energy, acceptance=move.acceptance, diverged=move.diverged
+        )
+        return State(chains, state.tuned), info
+
+    def adapt(key: Key[Array, ""], state: State) -> tuple[State, StepInfo]:
+        state, info = step(key, state)
+        position, target = state.chains.position, sampler.target_acceptance
+        tuned = update(state.tuned, position, info.acceptance, target=target, mass=sampler.mass, num_steps=num_steps)
+        return State(state.chains, tuned), info
+
+    def freeze(state: State) -> State:
+        return state._replace(tuned=finish(state.tuned, num_steps=num_steps))
+
+    return Kernel(init_chains, thin(adapt, sampler.steps_per_draw), freeze, thin(step, sampler.steps_per_draw))

@@ -22,6 +22,8 @@ and string fields are static. Sampler modules import JAX and BlackJAX inside ``b
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from lambda_hat.config import ConfigError
+
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -72,23 +74,26 @@ def step_info(loss: "Float[Array, ' chain']", gradients: "Int[Array, ' chain'] |
     import jax.numpy as jnp
 
     nothing = jnp.full(loss.shape, jnp.nan, loss.dtype)
-    fields = {name: nothing for name in ("virial", "energy", "log_weight", "acceptance")}
+    fields = dict.fromkeys(("virial", "energy", "log_weight", "acceptance"), nothing)
     fields["diverged"] = jnp.zeros(loss.shape, bool)
     counts = jnp.broadcast_to(jnp.asarray(gradients, jnp.int32), loss.shape)
     return StepInfo(loss=loss, gradients=counts, **{**fields, **known})
 
 
-def per_chain(function: Callable[..., Any], num_chains: int) -> Callable[..., Any]:
+def per_chain(function: Callable[..., Any], num_chains: int, *, sequential: bool = False) -> Callable[..., Any]:
     """Lift ``function(key, chain_state, *shared)`` to the ensemble.
 
     The lifted function takes the draw's key, the chains' states on a leading axis, and the shared arguments
-    without one; each chain gets its own key by ``fold_in(key, chain)``.
+    without one; each chain gets its own key by ``fold_in(key, chain)``. ``sequential`` runs the chains one after
+    another, for functions whose cost differs from chain to chain: side by side, each pays for the dearest.
     """
     import jax
     import jax.numpy as jnp
 
     def lifted(key: "Key[Array, '']", states: Any, *shared: Any) -> Any:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_chains))
+        if sequential:
+            return jax.lax.map(lambda chain: function(*chain, *shared), (keys, states))
         axes = (0, 0, *(None for _ in shared))
         return jax.vmap(function, axes)(keys, states, *shared)
 
@@ -112,10 +117,20 @@ def thin(
         state, infos = jax.lax.scan(body, state, jax.random.split(key, steps_per_draw))
         last = jax.tree.map(lambda x: x[-1], infos)
         return state, last._replace(
-            gradients=infos.gradients.sum(0),
+            gradients=infos.gradients.sum(0, dtype=jnp.int32),
             diverged=infos.diverged.any(0),
             acceptance=jnp.mean(infos.acceptance, 0),
             virial=jnp.mean(infos.virial, 0),
         )
 
     return draw
+
+
+def check_batch(batch_size: int | None, num_data: int) -> None:
+    """Refuse a minibatch larger than the data; a job's data say so earlier, from their schema.
+
+    Raises:
+        ConfigError: where ``batch_size`` (None: all rows) exceeds ``num_data``.
+    """
+    if batch_size is not None and batch_size > num_data:
+        raise ConfigError([f"sampler.batch_size: needs at most the n = {num_data} rows of the data, got {batch_size}"])

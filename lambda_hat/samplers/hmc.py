@@ -1,25 +1,18 @@
 """Hamiltonian Monte Carlo with a jittered trajectory length (BlackJAX's kernel)."""
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, StepInfo, per_chain, step_info, thin
+from lambda_hat.samplers.base import Kernel, per_chain
 
 if TYPE_CHECKING:
     from blackjax.mcmc.hmc import HMCState
-    from jaxtyping import Array, Float, Key
+    from jaxtyping import Array, Key
 
     from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers.adaptation import Adaptation
-
-
-class State(NamedTuple):
-    """The chains (position, log density, its gradient; chain axis first) and what they share."""
-
-    chains: "HMCState"
-    tuned: "Adaptation"
+    from lambda_hat.samplers.adaptation import Adaptation, Move
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -28,21 +21,25 @@ class HMC:
     H(u, p) = U(u) + p' M^-1 p / 2, accepted with probability min(1, exp(-dH)).
 
     Leaves pi invariant exactly, at any step size. l is uniform on {ceil(l/2), ..., floor(3l/2)} and one number
-    for all chains: a fixed l resonates with the curvatures. Duane et al. 1987; Neal 2011.
+    for all chains, and the step size on [$\epsilon$/2, $\epsilon$]: fixed ones resonate with the curvatures and get
+    stuck in narrow valleys. Duane et al. 1987; Neal 2011.
 
     Args:
         step_size: $\epsilon$ at the start of warm-up, which tunes it (dual averaging). Scales as the smallest
             posterior width, d^(-1/4).
         num_integration_steps: The mean number of leapfrog steps, each one full gradient.
-        target_acceptance: What warm-up tunes the step size to.
+        target_acceptance: What warm-up tunes the step size to. High, for singular targets have valleys much narrower
+            than most of the posterior, and on regular ones it costs little.
         mass: ``identity``, or ``diagonal``: the pooled variance of the chains, tuned in warm-up.
-        num_warmup: Warm-up steps.
+        num_warmup: Warm-up draws.
         steps_per_draw: Trajectories per recorded draw.
     """
 
+    OLDER_NAMES: ClassVar[dict[str, str]] = {"warmup": "sampler.num_warmup", "draws": "budget.draws"}
+
     step_size: PositiveFloat = 0.01
     num_integration_steps: PositiveInt = 16
-    target_acceptance: Fraction = 0.8
+    target_acceptance: Fraction = 0.95
     mass: Literal["identity", "diagonal"] = "identity"
     num_warmup: NonNegativeInt = 500
     steps_per_draw: PositiveInt = 1
@@ -51,7 +48,6 @@ class HMC:
     def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
         import blackjax
         import jax
-        import jax.numpy as jnp
 
         from lambda_hat.samplers import adaptation
 
@@ -63,43 +59,10 @@ class HMC:
 
         trajectories = per_chain(trajectory, num_chains)
 
-        def init(key: "Key[Array, '']", u0: "Float[Array, 'chain d']") -> tuple[State, StepInfo]:
-            del key
-            chains = jax.vmap(blackjax.hmc.init, (0, None))(u0, posterior.logdensity)
-            tuned = adaptation.init(self.step_size, u0)
-            return State(chains, tuned), _info(chains, posterior.num_data)
-
-        def _info(chains: "HMCState", gradients: "Array | int", **known: "Array") -> StepInfo:
-            loss = jax.vmap(posterior.loss_from_logdensity)(chains.logdensity, chains.position)
-            virial = -jnp.sum(chains.position * chains.logdensity_grad, -1)
-            return step_info(loss, gradients, virial=virial, **known)
-
-        def update(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
-            chains, tuned = state
+        def transition(key: "Key[Array, '']", chains: "HMCState", tuned: "Adaptation") -> "tuple[HMCState, Move]":
             length_key, key = jax.random.split(key)
             num_steps = jax.random.randint(length_key, (), shortest, longest + 1)
             chains, info = trajectories(key, chains, tuned.step_size, tuned.inverse_mass, num_steps)
-            return State(chains, tuned), _info(
-                chains,
-                num_steps * posterior.num_data,
-                energy=info.energy,
-                acceptance=info.acceptance_rate,
-                diverged=info.is_divergent,
-            )
+            return chains, adaptation.Move(num_steps, info.momentum, info.acceptance_rate, info.is_divergent)
 
-        def adapt(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
-            state, info = update(key, state)
-            tuned = adaptation.update(
-                state.tuned,
-                state.chains.position,
-                info.acceptance,
-                target=self.target_acceptance,
-                mass=self.mass,
-                num_warmup=self.num_warmup,
-            )
-            return State(state.chains, tuned), info
-
-        def finish(state: State) -> State:
-            return state._replace(tuned=adaptation.finish(state.tuned, num_warmup=self.num_warmup))
-
-        return Kernel(init, adapt, finish, thin(update, self.steps_per_draw))
+        return adaptation.tuned_kernel(self, posterior, transition)

@@ -1,0 +1,65 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup smoke test check lint test-slow bench docs lock
+
+# With PYTHONDONTWRITEBYTECODE set, every process would compile all its imports anew: twice the start-up.
+unexport PYTHONDONTWRITEBYTECODE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PYTHON ?= python3
+BIN := .venv/bin
+LOCK := requirements$(if $(CUDA),-cuda).lock
+INSTALLED := .venv/.installed-from-$(LOCK)
+# One test file stays in one process, so that its tests share what they compiled.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+EVERYDAY := -m "not slow"
+FAST := -m "not slow and not slurm and not postgres" --ignore=tests/samplers
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(INSTALLED)  ## install into .venv, exactly as locked (make setup CUDA=1: with jax for NVIDIA GPUs)
+
+$(INSTALLED): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or later, got $$($(PYTHON) --version); set PYTHON=..."; exit 1; }
+	@# Debian ships venv apart from Python.
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -y -qq python3-venv; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+smoke: setup  ## set up, run the main job small, print its table (4 minutes on 2 cores)
+	$(BIN)/python -m lambda_hat.sample -m model=small data=digits sampler=hmc,sgld,vi budget=quick
+	$(BIN)/python -m lambda_hat.sample -m model=deep_linear sampler=hmc,sgld,vi budget=quick
+
+test: lint  ## lint, types, and every test but the slow ones; says where the time went
+	$(PYTEST) $(EVERYDAY)
+
+check: lint  ## before each commit: lint, types and the fast tests (under 5 minutes)
+	$(PYTEST) $(FAST)
+
+lint: setup
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/basedpyright
+
+test-slow: setup  ## the tests that need minutes each
+	$(PYTEST) -m slow --timeout 3600
+
+bench: setup  ## measure start-up and memory; prints, changes nothing
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/choices.py
+
+docs: setup  ## write docs/configuration.md anew from the schema
+	$(BIN)/python docs/write_configuration.py
+
+lock:  ## resolve the dependencies anew and write both locks
+	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/python -m pip install --quiet uv
+	$(call resolve) -o requirements.lock
+	$(call resolve) --extra cuda -o requirements-cuda.lock
+
+# No header and no index, so that no registry's address gets into a lock.
+resolve = .cache/lock/bin/uv pip compile pyproject.toml --quiet --upgrade --group dev --extra postgres --universal \
+	--fork-strategy fewest --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links

@@ -1,0 +1,45 @@
+"""``python -m lambda_hat.build``: only the target of a run (training, polish, checks), made or found."""
+
+from typing import TYPE_CHECKING
+
+from lambda_hat.entry import run_app
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def main() -> None:
+    run_app("build", build)
+
+
+def build(config: "DictConfig") -> None:
+    """Make one target, or find it; the last line says where it is."""
+    from lambda_hat.entry import job_of
+    from lambda_hat.store import Store
+
+    job = job_of(config)
+    store = Store(job.store.root)
+    meta = store.read_meta(job.target_id)
+    if meta is None and config.dry_run:
+        print(f"{job.target_id} would be built: {store.target_dir(job.target_id)}")
+        return
+    if meta is None:
+        from lambda_hat.progress import reporter_for_terminal
+        from lambda_hat.run import ensure_target
+
+        meta = ensure_target(job, store, reporter_for_terminal())
+    report = meta["report"]
+    print(
+        f"d = {meta['dim']}, n = {meta['num_data']}, L_n(w0) = {report['loss']:.6g}, "
+        f"|grad| = {report['gradient_norm']:.3g}, "
+        f"Hessian from {report['hessian_min']:.3g} to {report['hessian_max']:.3g}"
+    )
+    for warning in report["warnings"]:
+        print(f"warning: {warning}")
+    print(f"target: {store.target_dir(job.target_id)}")
+
+
+if __name__ == "__main__":
+    from lambda_hat.build import main as imported_main
+
+    imported_main()

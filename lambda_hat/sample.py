@@ -1,0 +1,50 @@
+"""``python -m lambda_hat.sample``: one run in this process; with -m a sweep, which our sweeper plugin takes over.
+
+Imports are late, so that ``--help`` answers at once and a finished run is found without JAX.
+"""
+
+from typing import TYPE_CHECKING
+
+from lambda_hat.entry import run_app
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def main() -> None:
+    run_app("sample", sample)
+
+
+def sample(config: "DictConfig") -> None:
+    """Make one run, or find it, and print its result; the last line says where its analysis is."""
+    from lambda_hat.entry import job_of
+    from lambda_hat.found import finished, set_aside
+    from lambda_hat.store import Store
+    from lambda_hat.summary import sentences
+
+    job = job_of(config)
+    store = Store(job.store.root)
+    analysis = None if job.rerun else finished(job, store)
+    if config.dry_run:
+        fate = "would be made" if analysis is None else "is finished"
+        print(f"{job.run_id} {fate}: {store.run_dir(job.target_id, job.run_id)}")
+        return
+    if analysis is None:
+        if job.rerun:
+            set_aside(job, store)
+        from lambda_hat.progress import reporter_for_terminal
+        from lambda_hat.run import execute
+
+        analysis = execute(job, store, reporter_for_terminal()).analysis
+    else:
+        print("found, not made again (rerun=true makes it anew)")
+    result = store.read_analysis(job.target_id, job.run_id)
+    if result is not None:
+        print("\n".join(sentences(result)))
+    print(f"analysis: {analysis}")
+
+
+if __name__ == "__main__":
+    from lambda_hat.sample import main as imported_main
+
+    imported_main()

@@ -1,0 +1,47 @@
+"""A run's result in words: what a single run prints last and a sweep's table holds."""
+
+import math
+from typing import Any
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """``12.34 ± 0.05``: the value to the digits that its error of two significant digits allows."""
+    if value is None:
+        return "-"
+    if error is None or not math.isfinite(error) or error <= 0:
+        return f"{value:.4g}"
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def duration(seconds: float) -> str:
+    """``4.2 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def total_seconds(analysis: dict[str, Any]) -> float:
+    """Seconds that a run took: compilation, warm-up and sampling, but not its target, which it shares."""
+    return sum(value for name, value in analysis["seconds"].items() if name != "build")
+
+
+def sentences(analysis: dict[str, Any]) -> list[str]:
+    """The result and its verdict, a line each."""
+    interval = analysis.get("llc_interval90")
+    within = "" if not interval else f"  (90 %: {interval[0]:.4g} to {interval[1]:.4g})"
+    lines = [f"{analysis['run_id']}", f"LLC {with_error(analysis['llc'], analysis['llc_mcse'])}{within}"]
+    for name, words in (("exact_llc", "exact LLC"), ("known_lambda", "known lambda (n to infinity)")):
+        if analysis[name] is not None:
+            lines.append(f"{words} {analysis[name]:.6g}")
+    progress = analysis["progress"]
+    lines.append(
+        f"{progress['draws']} draws a chain, {analysis['fge']:,.0f} full-gradient evaluations, "
+        f"{duration(total_seconds(analysis))}"
+    )
+    if analysis["verdict"]["reliable"]:
+        return [*lines, "reliable"]
+    return [*lines, *(f"unreliable: {reason}" for reason in analysis["verdict"]["reasons"])]

@@ -1,0 +1,275 @@
+"""Where rows come from: synthetic, scikit-learn's own sets, a file; or a population, which has none.
+
+A data schema with rows has ``rows(truth) -> Rows``. ``truth(num_inputs, num_outputs)`` makes the function that
+synthetic outputs follow (the model knows which); real data ignore it. Everything is float64 and deterministic.
+"""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from lambda_hat.config import STRICT, ConfigError, Job, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class Rows(NamedTuple):
+    """n rows. inputs: (n, p). outputs: (n, q), or labels (n,) from 0. num_classes: None for regression.
+    sigma: the regression loss is 0.5 ||y - f(x)||^2 / sigma^2."""
+
+    inputs: np.ndarray
+    outputs: np.ndarray
+    num_classes: int | None
+    sigma: float
+
+
+class Truth(NamedTuple):
+    """What synthetic outputs follow: ``function`` of inputs (n, p) to (n, q), and the stream that drew it."""
+
+    function: Callable[[np.ndarray], np.ndarray]
+    num_inputs: int
+    rng: np.random.Generator
+
+
+MakeTruth = Callable[[int | None, int | None], Truth]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Population:
+    """No rows: the loss is an exact expectation, and n only sets nbeta = n beta.
+
+    Args:
+        n: The number of rows it stands for.
+    """
+
+    n: PositiveInt = 10_000
+
+    def faults(self, job: Job) -> list[str]:
+        return batch_faults(job, self.n)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Synthetic:
+    """y = f(x) + noise, f the teacher's (for a deep linear network, its own product).
+
+    The loss is a negative log-likelihood for ``noise: gauss``: its sigma is ``noise_scale`` (1 without noise).
+
+    Args:
+        n: Rows.
+        num_inputs: p; null: what the model has, or 16.
+        num_outputs: q; null: what the model has, or 1.
+        inputs: ``gauss_iso`` N(0, I); ``gauss_aniso`` standard deviations from 1 down to 0.1; ``mixture`` of 4
+            Gaussians; ``lowdim_manifold`` curved, of dimension p/4; ``heavy_tail`` Student's t, 4 degrees of freedom.
+        noise: ``gauss``; ``hetero``: its standard deviation grows with the first input; ``student_t`` with 4 degrees
+            of freedom; ``outliers``: 5 % are 10 times as large.
+        noise_scale: Standard deviation of the noise (of its bulk, with outliers).
+        seed: Of inputs and noise; null: they continue the stream that drew the teacher.
+    """
+
+    n: PositiveInt = 5_000
+    num_inputs: PositiveInt | None = None
+    num_outputs: PositiveInt | None = None
+    inputs: Literal["gauss_iso", "gauss_aniso", "mixture", "lowdim_manifold", "heavy_tail"] = "gauss_iso"
+    noise: Literal["gauss", "hetero", "student_t", "outliers"] = "gauss"
+    noise_scale: NonNegativeFloat = 1.0
+    seed: NonNegativeInt | None = 0
+
+    def faults(self, job: Job) -> list[str]:
+        return batch_faults(job, self.n)
+
+    def rows(self, truth: MakeTruth) -> Rows:
+        teacher = truth(self.num_inputs, self.num_outputs)
+        rng = teacher.rng if self.seed is None else np.random.default_rng(self.seed)
+        inputs = self._draw_inputs(rng, teacher.num_inputs)
+        mean = teacher.function(inputs)
+        outputs = mean + self.noise_scale * self._draw_noise(rng, inputs, mean.shape)
+        return Rows(inputs, outputs, None, self.noise_scale or 1.0)
+
+    def _draw_inputs(self, rng: np.random.Generator, p: int) -> np.ndarray:
+        if self.inputs == "heavy_tail":
+            return rng.standard_t(4, (self.n, p)) / np.sqrt(2)
+        if self.inputs == "mixture":
+            centres = np.sqrt(0.8) * rng.standard_normal((4, p))
+            return centres[rng.integers(4, size=self.n)] + np.sqrt(0.2) * rng.standard_normal((self.n, p))
+        if self.inputs == "lowdim_manifold":
+            intrinsic = max(1, p // 4)
+            directions, phases = rng.standard_normal((intrinsic, p)), rng.uniform(0, 2 * np.pi, p)
+            return np.sqrt(2) * np.sin(rng.standard_normal((self.n, intrinsic)) @ directions + phases)
+        scales = np.logspace(0, -1, p) if self.inputs == "gauss_aniso" else 1.0
+        return scales * rng.standard_normal((self.n, p))
+
+    def _draw_noise(self, rng: np.random.Generator, inputs: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Noise of unit scale."""
+        if self.noise == "student_t":
+            return rng.standard_t(4, shape) / np.sqrt(2)
+        unit = rng.standard_normal(shape)
+        if self.noise == "hetero":
+            return unit * np.sqrt(0.1 + 0.9 * inputs[:, :1] ** 2)
+        if self.noise == "outliers":
+            return np.where(rng.random(shape) < 0.05, 10.0, 1.0) * unit
+        return unit
+
+
+_NUM_ROWS = {"digits": 1797, "breast_cancer": 569, "diabetes": 442}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Sklearn:
+    """A data set that scikit-learn ships: nothing is downloaded.
+
+    Args:
+        name: ``digits`` (1797 x 64, 10 classes), ``breast_cancer`` (569 x 30, 2 classes), ``diabetes`` (442 x 10,
+            regression).
+        standardize: Inputs, and the outputs of a regression, to mean 0 and standard deviation 1.
+        sigma: Of a regression's loss 0.5 ||y - f(x)||^2 / sigma^2.
+    """
+
+    name: Literal["digits", "breast_cancer", "diabetes"]
+    standardize: bool = True
+    sigma: PositiveFloat = 1.0
+
+    def faults(self, job: Job) -> list[str]:
+        return batch_faults(job, _NUM_ROWS[self.name])
+
+    def rows(self, truth: MakeTruth) -> Rows:
+        del truth
+        from sklearn import datasets
+
+        inputs, outputs = getattr(datasets, f"load_{self.name}")(return_X_y=True)
+        return _rows(inputs, outputs, self.name != "diabetes", self.standardize, self.sigma)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class File:
+    """The columns of a .npz (named arrays of n rows) or .parquet file. Its bytes, not its path, make the id.
+
+    Args:
+        path: The file.
+        targets: Columns to predict; one for classification.
+        inputs: Columns to predict from; null: all others.
+        task: ``regression`` or ``classification`` (any labels; cross-entropy).
+        standardize: Inputs, and the outputs of a regression, to mean 0 and standard deviation 1.
+        sigma: Of a regression's loss 0.5 ||y - f(x)||^2 / sigma^2.
+    """
+
+    path: str
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("y",)
+    inputs: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    task: Literal["regression", "classification"] = "regression"
+    standardize: bool = True
+    sigma: PositiveFloat = 1.0
+
+    def faults(self, job: Job) -> list[str]:
+        try:
+            inputs, _ = self._table
+        except ConfigError as error:
+            return error.faults
+        return batch_faults(job, len(inputs))
+
+    def fingerprint(self, config: dict[str, Any]) -> dict[str, Any]:
+        """``config`` with the sha256 of the file's bytes for its path."""
+        return {**config, "path": "sha256:" + hashlib.sha256(self._bytes).hexdigest()}
+
+    def rows(self, truth: MakeTruth) -> Rows:
+        del truth
+        inputs, outputs = self._table
+        return _rows(inputs, outputs, self.task == "classification", self.standardize, self.sigma)
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        """Read once, so that what is hashed is what is used."""
+        try:
+            with open(self.path, "rb") as file:  # noqa: PTH123 - the core imports no pathlib
+                return file.read()
+        except OSError as error:
+            raise ConfigError([f"data.path: needs a readable file, got {self.path!r} ({error.strerror})"]) from error
+
+    @cached_property
+    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs (n, p) and outputs: (n, q) numbers, or labels (n,)."""
+        columns = self._columns()
+        names = self.inputs or tuple(name for name in columns if name not in self.targets)
+        missing = [name for name in (*names, *self.targets) if name not in columns]
+        if missing:
+            have = ", ".join(columns)
+            raise ConfigError([f"data: {self.path} has no column {', '.join(missing)}; it has {have}"])
+        if not names:
+            raise ConfigError([f"data.inputs: {self.path} has no column beside the targets {', '.join(self.targets)}"])
+        table = {name: _two_dimensional(columns[name]) for name in (*names, *self.targets)}
+        lengths = {len(column) for column in table.values()}
+        if len(lengths) > 1 or 0 in lengths:
+            raise ConfigError([f"data: the columns of {self.path} need one length > 0, got {sorted(lengths)}"])
+        inputs = np.hstack([self._numbers(name, table[name]) for name in names])
+        if self.task == "regression":
+            return inputs, np.hstack([self._numbers(name, table[name]) for name in self.targets])
+        return inputs, self._labels(np.hstack([table[name] for name in self.targets]))
+
+    def _labels(self, columns: np.ndarray) -> np.ndarray:
+        if columns.shape[1] > 1:
+            raise ConfigError([f"data.targets: classification needs one column of labels, got {list(self.targets)}"])
+        if columns.dtype.kind == "f":
+            self._numbers(", ".join(self.targets), columns)
+        labels = columns[:, 0]
+        return labels.astype(str) if labels.dtype.kind == "O" else labels
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        try:
+            if self.path.endswith(".npz"):
+                with np.load(io.BytesIO(self._bytes)) as archive:
+                    return {name: archive[name] for name in archive.files}
+            if self.path.endswith(".parquet"):
+                import pandas as pd
+
+                frame = pd.read_parquet(io.BytesIO(self._bytes))
+                return {str(name): frame[name].to_numpy() for name in frame.columns}
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:  # pyarrow's errors are ValueErrors
+            reason = str(error).splitlines()[0]
+            raise ConfigError([f"data.path: {self.path} cannot be read; is it whole? ({reason})"]) from error
+        raise ConfigError([f"data.path: needs a .npz or .parquet file, got {self.path!r}"])
+
+    def _numbers(self, name: str, column: np.ndarray) -> np.ndarray:
+        try:
+            numbers = column.astype(float)
+        except (TypeError, ValueError) as error:
+            raise ConfigError([f"data: column {name} of {self.path} needs numbers ({error})"]) from error
+        bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
+        if bad.size:
+            what = f"{bad.size} rows with NaN or infinity, the first is row {bad[0]}"
+            raise ConfigError(
+                [f"data: column {name} of {self.path} needs finite numbers, got {what}; drop or fill them"]
+            )
+        return numbers
+
+
+def batch_faults(job: Job, num_rows: int) -> list[str]:
+    """A sampler's batch cannot be larger than the data."""
+    batch_size = getattr(job.sampler, "batch_size", None)
+    if batch_size is None or batch_size <= num_rows:
+        return []
+    return [f"sampler.batch_size: needs at most the n = {num_rows} rows of the data, got {batch_size}"]
+
+
+def _two_dimensional(column: np.ndarray) -> np.ndarray:
+    return column.reshape(len(column), -1) if column.ndim else column.reshape(1, 1)
+
+
+def _rows(inputs: np.ndarray, outputs: np.ndarray, is_classification: bool, standardize: bool, sigma: float) -> Rows:
+    inputs = np.asarray(inputs, float)
+    if standardize:
+        inputs = _standard(inputs)
+    if is_classification:
+        classes, labels = np.unique(outputs, return_inverse=True)
+        return Rows(inputs, labels.astype(np.int32), len(classes), 1.0)
+    outputs = np.asarray(outputs, float).reshape(len(inputs), -1)
+    return Rows(inputs, _standard(outputs) if standardize else outputs, None, sigma)
+
+
+def _standard(columns: np.ndarray) -> np.ndarray:
+    """Mean 0 and standard deviation 1; a constant column becomes 0."""
+    deviation = columns.std(0)
+    return (columns - columns.mean(0)) / np.where(deviation > 0, deviation, 1.0)

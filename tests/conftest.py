@@ -1,0 +1,86 @@
+"""What every test stands on: a clean environment, strict numerics, shapes checked, and where the time went."""
+
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+_ROOT = Path(__file__).resolve().parent.parent
+# A developer's settings must not change what is tested, here or in the processes that tests start.
+_FOREIGN = ("HYDRA_", "LAMBDA_HAT_", "JAX_", "XLA_", "SLURM_", "SBATCH_", "SUBMITIT_", "PYTHONDONTWRITEBYTECODE")
+for _name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+    del os.environ[_name]
+
+# JAX writes cache entries in place: one folder a worker, or one would read what the other is still writing.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+os.environ |= {
+    "MPLBACKEND": "Agg",
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": str(_ROOT / ".cache" / "jax-tests" / _WORKER),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
+# Shapes in signatures are checked where modules import jax at the top; elsewhere they are text.
+install_import_hook(
+    [
+        "lambda_hat.posterior",
+        "lambda_hat.samplers.adaptation",
+        "lambda_hat.samplers.vi_family",
+        "lambda_hat.targets.base",
+        "lambda_hat.targets.minimum",
+    ],
+    "beartype.beartype",
+)
+
+
+@pytest.fixture
+def store_root(tmp_path: Path) -> Path:
+    """Where a store may grow; nothing is there yet."""
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def warm_store(store_root: Path) -> Path:
+    """A store where a command that is started in ``tmp_path`` looks for it. What it compiles is shared by all such
+    stores, and kept for the next time the tests run."""
+    compiled = _ROOT / ".cache" / "jax-stores"
+    compiled.mkdir(parents=True, exist_ok=True)
+    store_root.mkdir()
+    (store_root / ".cache").symlink_to(compiled)
+    return store_root
+
+
+@pytest.fixture(scope="session")
+def need_command() -> Callable[[str, str], None]:
+    """``need_command(command, how to get it)``: without it a test is skipped at home, and fails in CI."""
+
+    def need(command: str, remedy: str) -> None:
+        if shutil.which(command) is None:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs the command {command}; {remedy}")
+
+    return need
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A table of seconds by test file, the dearest first."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    count: defaultdict[str, int] = defaultdict(int)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                file = report.nodeid.partition("::")[0]
+                seconds[file] += report.duration
+                count[file] += report.when == "call"
+    total = sum(seconds.values())
+    if total == 0:
+        return
+    terminalreporter.section("where the time went")
+    for file in sorted(seconds, key=lambda name: -seconds[name]):
+        share = seconds[file] / total
+        terminalreporter.write_line(f"{seconds[file]:8.1f} s {share:5.0%} {count[file]:5d} tests  {file}")
+    terminalreporter.write_line(f"{total:8.1f} s  100% {sum(count.values()):5d} tests  (summed over processes)")

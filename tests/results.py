@@ -1,0 +1,30 @@
+"""Canned results of runs, for tests of what stands above the host loop."""
+
+from typing import Any
+
+from lambda_hat.config import Job
+from lambda_hat.store import Store, write_json
+
+
+def analysis_of(job: Job, **changes: Any) -> dict[str, Any]:
+    """An analysis.json of ``job``, as far as people are shown it, that covers its budget."""
+    return {
+        "run_id": job.run_id,
+        "llc": 1.9876,
+        "llc_mcse": 0.0123,
+        "llc_interval90": [1.97, 2.01],
+        "exact_llc": None,
+        "known_lambda": None,
+        "rhat": 1.001,
+        "ess_bulk": 812.3,
+        "fge": 12345.0,
+        "seconds": {"build": 100.0, "compile": 1.0, "warmup": 2.0, "sampling": 3.0},
+        "progress": {"draws": job.budget.draws or 100, "gradients": 1, "seconds": 5.0, "mcse": 1e-9},
+        "verdict": {"reliable": True, "reasons": []},
+        **changes,
+    }
+
+
+def publish(job: Job, store: Store, **changes: Any) -> None:
+    """Make ``job`` a finished run of ``store``."""
+    write_json(store.run_dir(job.target_id, job.run_id) / "analysis.json", analysis_of(job, **changes))

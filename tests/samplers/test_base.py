@@ -1,0 +1,47 @@
+"""The helpers that every sampler is built from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lambda_hat.config import ConfigError
+from lambda_hat.samplers.base import StepInfo, check_batch, per_chain, step_info, thin
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_each_chain_has_its_own_key_whatever_their_number(sequential: bool) -> None:
+    """Sees chains that share their noise: their starts differ, so their draws would too."""
+
+    def noise(key: jax.Array, chain: jax.Array, shared: float) -> jax.Array:
+        return chain + shared * jax.random.normal(key)
+
+    key = jax.random.key(0)
+    three = per_chain(noise, 3, sequential=sequential)(key, jnp.zeros(3), 2.0)
+    assert len(np.unique(three)) == 3
+    alone = per_chain(noise, 1, sequential=sequential)(key, jnp.zeros(1), 2.0)
+    np.testing.assert_allclose(alone, three[:1], rtol=1e-6)
+
+
+def test_a_draw_of_several_steps_adds_their_costs_and_keeps_their_alarms() -> None:
+    """Sees the gradients of all but the last step forgotten, and a divergence in the middle of a draw."""
+
+    def step(key: jax.Array, count: jax.Array) -> tuple[jax.Array, StepInfo]:
+        del key
+        loss = jnp.full(2, 1.0) * count
+        return count + 1, step_info(loss, 10, virial=loss, acceptance=loss, diverged=loss == 1)
+
+    count, info = thin(step, 4)(jax.random.key(0), jnp.asarray(0))
+    assert int(count) == 4
+    assert info.gradients.tolist() == [40, 40]
+    assert info.diverged.all()
+    assert info.loss.tolist() == [3, 3]
+    assert info.virial.tolist() == info.acceptance.tolist() == [1.5, 1.5]
+    assert np.isnan(info.energy).all()
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    check_batch(None, 10)
+    check_batch(10, 10)
+    with pytest.raises(ConfigError, match=r"sampler\.batch_size: needs at most the n = 10 rows of the data, got 11"):
+        check_batch(11, 10)

@@ -1,0 +1,50 @@
+"""What a w0 is: the ends of the Hessian's spectrum, and when something is said."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lambda_hat.targets import minimum
+from lambda_hat.targets.analytic import Quadratic
+from lambda_hat.targets.base import Target
+from lambda_hat.targets.training import Training
+
+
+def _ends(curvatures: np.ndarray) -> tuple[float, float]:
+    with jax.enable_x64(True):
+        arrays = {"curvatures": jnp.asarray(curvatures)}
+        target = Target(jnp.zeros(curvatures.size), arrays, Quadratic(dim=curvatures.size), 100)
+        return minimum._extreme_eigenvalues(target)
+
+
+@pytest.mark.parametrize("curvatures", [[2.0], [3.0, 3.0, 3.0], [0.0, 0.0], [1e-6, 0.1, 1e3], [-2.0, 0.5, 1.0]])
+def test_few_eigenvalues_are_exact(curvatures: list[float]) -> None:
+    """Sees a Lanczos that breaks down on repeated eigenvalues or on the zero matrix."""
+    least, greatest = _ends(np.array(curvatures))
+    assert least == pytest.approx(min(curvatures), abs=1e-9 * max(np.abs(curvatures)))
+    assert greatest == pytest.approx(max(curvatures))
+
+
+def test_one_negative_eigenvalue_in_a_crowd_is_found() -> None:
+    """A singular model's spectrum: most near 0, a few large. Sees a saddle point passed as a minimum."""
+    curvatures = np.concatenate([[-1e-2], 1e-3 * np.random.default_rng(0).random(2000), np.logspace(-2, 1, 100)])
+    least, greatest = _ends(curvatures)
+    assert least == pytest.approx(-1e-2, rel=1e-6)
+    assert greatest == pytest.approx(10.0, rel=1e-6)
+
+
+def test_a_saddle_point_is_said_aloud() -> None:
+    with jax.enable_x64(True):
+        h = np.array([1.0, -0.5])
+        built = minimum.examine(Quadratic(dim=2), {"curvatures": h}, np.zeros(2), 100, Training())
+    assert built.report["warnings"] == ["w0 is a saddle point: the Hessian's eigenvalues reach from -0.5 to 1"]
+
+
+@pytest.mark.parametrize(("offset", "is_said"), [(1e-7, False), (1e-3, False), (0.1, True)])
+def test_a_gradient_is_said_aloud_where_it_matters(offset: float, is_said: bool) -> None:
+    """n = 1000: nbeta^2 ||g||^2 / 2 is 0.01 of d/2 = 1 at a gradient of 0.001. Sees an alarm about rounding."""
+    with jax.enable_x64(True):
+        w0 = np.array([offset / 2, 0.0])
+        built = minimum.examine(Quadratic(dim=2), {"curvatures": np.ones(2)}, w0, 1000, Training())
+    assert bool(built.report["warnings"]) == is_said

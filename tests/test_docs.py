@@ -1,0 +1,90 @@
+"""The pages are true: their commands run, their links resolve, and configuration.md is what the schema says."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?```bash\n(?P<code>.*?)```", flags=re.DOTALL)
+
+
+def commands(path: Path) -> list[str]:
+    """The page's commands, in order; those that a comment excuses are left out."""
+    return [match["code"] for match in BLOCK.finditer(path.read_text()) if not match["reason"]]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("warm_store")
+def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    """As a reader would: one after the other, in one folder, with this environment's commands first on the path."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for code in commands(page):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+
+
+def anchors(path: Path) -> set[str]:
+    """What GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_resolve(page: Path) -> None:
+    """Links to files and headings; addresses on the web are not asked."""
+    broken: list[str] = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        file = page.parent / name if name else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_exist(page: Path) -> None:
+    """Sees a page that speaks of a file that has moved."""
+    names = re.findall(r"`((?:lambda_hat|launch|conf|tests|docs|benchmarks)/[\w./-]+)`", page.read_text())
+    assert not [name for name in names if not (ROOT / name).exists()]
+
+
+WRITER = runpy.run_path(str(ROOT / "docs" / "write_configuration.py"))
+
+
+def test_the_configuration_page_is_up_to_date() -> None:
+    assert WRITER["PAGE"].read_text() == WRITER["page"](), "docs/configuration.md is old: run `make docs`"
+
+
+def test_every_key_has_a_meaning() -> None:
+    """A row of the page whose last cell is empty is a field that its class's docstring leaves out."""
+    empty = [line for line in WRITER["page"]().splitlines() if re.match(r"\| `\w+` \|.*\|  \|$", line)]
+    assert not empty
+
+
+@pytest.mark.usefixtures("warm_store")
+def test_every_field_of_an_analysis_is_documented(tmp_path: Path) -> None:
+    words = ["model=quadratic", "sampler=hmc", "sampler.num_warmup=10", "budget=draws", "budget.draws=20"]
+    command = [sys.executable, "-m", "lambda_hat.sample", *words, "store.plots=none"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    analysis = json.loads(Path(tmp_path, done.stdout.strip().rpartition("analysis: ")[2]).read_text())
+    rows = re.findall(r"^\| (`.+?`) \|", (ROOT / "docs" / "store.md").read_text(), flags=re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(analysis)

@@ -1,0 +1,116 @@
+"""The wheel alone, in an empty environment and another folder: it must carry conf/ and run the main job.
+
+Sees a file that is in the checkout but not in the wheel, and a path that only works in the checkout. And the locks:
+exact, hashed, complete, and naming no registry.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCKS = ["requirements.lock", "requirements-cuda.lock"]
+
+
+def run(*words: str | Path, cwd: Path) -> str:
+    """Run a command without this process's paths; its stdout."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(list(map(str, words)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder, cwd=ROOT)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment's bin folder: the wheel is installed, its dependencies are lent by this environment."""
+    folder = tmp_path_factory.mktemp("venv")
+    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
+    # A .pth file inside a folder that a .pth file names is not followed: the editable checkout stays invisible.
+    site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    run(sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--no-deps", wheel, cwd=folder)
+    return folder / "bin"
+
+
+def test_the_wheel_carries_conf_and_no_tests(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "conf").rglob("*.yaml")}
+    assert {f"lambda_hat/{name}" for name in ours} <= names
+    tops = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == {"lambda_hat", "launch", "hydra_plugins"}
+
+
+@pytest.mark.usefixtures("warm_store")
+def test_an_installed_wheel_runs_the_main_job(installed: Path, tmp_path: Path) -> None:
+    home = run(installed / "python", "-c", "import lambda_hat; print(lambda_hat.__file__)", cwd=tmp_path)
+    assert home.startswith(str(installed.parent)), "the checkout was imported, not the wheel"
+    said = run(
+        installed / "python", "-m", "lambda_hat.sample",
+        "model=quadratic", "model.curvatures=[0.1,1.0]", "sampler=hmc", "sampler.num_warmup=20", "budget.draws=40",
+        "num_chains=2", "store.plots=none",
+        cwd=tmp_path,
+    )  # fmt: skip
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("analysis: ")
+    assert (tmp_path / last.removeprefix("analysis: ")).is_file()
+
+
+def test_the_command_answers(installed: Path, tmp_path: Path) -> None:
+    assert "lambda-hat" in run(installed / "lambda-hat", "--help", cwd=tmp_path)
+
+
+def requirement_name(requirement: str) -> str:
+    return re.split(r"[\[<>=!~; ]", requirement)[0].lower().replace("_", "-")
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_is_exact_and_names_no_registry(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    assert "://" not in text
+    assert not re.search(r"^\s*-", text.replace("    --hash=", ""), flags=re.MULTILINE), "an option of pip"
+    entries = re.split(r"\n(?=\S)", text.strip())
+    loose = [entry for entry in entries if not re.match(r"[\w.-]+==\S+", entry) or "--hash=sha256:" not in entry]
+    assert not loose
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_covers_the_project(lock: str) -> None:
+    """Sees a dependency that was added to pyproject.toml without `make lock`."""
+    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / lock).read_text(), flags=re.MULTILINE))
+    project = PROJECT["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["postgres"]]
+    wanted += [*PROJECT["dependency-groups"]["dev"], *PROJECT["build-system"]["requires"]]
+    assert {requirement_name(item) for item in wanted} <= locked
+    assert ("jax-cuda12-plugin" in locked) == (lock == "requirements-cuda.lock")
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    """Sees an import that works only because another package happens to bring the module along."""
+    declared = {requirement_name(item).replace("-", "_") for item in PROJECT["project"]["dependencies"]}
+    modules = {
+        "hydra_core": "hydra",
+        "scikit_learn": "sklearn",
+        "pyyaml": "yaml",
+        "hydra_submitit_launcher": "hydra_plugins",
+    }
+    known = {modules.get(name, name) for name in declared} | {"lambda_hat", "launch", *sys.stdlib_module_names}
+    files = [path for top in ("lambda_hat", "launch", "hydra_plugins") for path in (ROOT / top).rglob("*.py")]
+    pattern = re.compile(r"^\s*(?:from|import) (\w+)(?=[\w., ]* import |[\w., ]*$)", flags=re.MULTILINE)
+    foreign = {(p.relative_to(ROOT).as_posix(), name) for p in files for name in pattern.findall(p.read_text())}
+    assert not {(path, name) for path, name in foreign if name not in known}
