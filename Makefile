@@ -29,8 +29,8 @@ $(INSTALLED): $(LOCK) pyproject.toml
 	@touch $@
 
 smoke: setup  ## set up, run the main job small, print its table (4 minutes on 2 cores)
-	$(BIN)/python -m lambda_hat.sample -m model=small data=digits sampler=hmc,sgld,vi budget=quick
-	$(BIN)/python -m lambda_hat.sample -m model=deep_linear sampler=hmc,sgld,vi budget=quick
+	$(BIN)/python -m lambda_hat.sample -m model=small data=digits posterior=local sampler=hmc,sgld,vi budget=quick budget.seconds=60
+	$(BIN)/python -m lambda_hat.sample -m model=deep_linear sampler=hmc,mclmc budget=quick
 
 test: lint  ## lint, types, and every test but the slow ones; says where the time went
 	$(PYTEST) $(EVERYDAY)

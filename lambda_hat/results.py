@@ -66,25 +66,26 @@ def read_trace(directory: Path, ledger: Ledger, phase: TracePhase) -> dict[str, 
     return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
 
 
-def publish(directory: Path, ledger: Ledger, origin: Origin) -> Path:
-    """Merge the trace, estimate, and publish analysis.json.
-
-    Nothing is removed here: the chunk files go when a carry no longer names them.
-    """
+def merge_trace(directory: Path, ledger: Ledger, origin: Origin) -> None:
+    """Write all that the ledger names into trace.nc. Nothing is removed: the chunk files go when a carry no longer
+    names them."""
     warmup = read_trace(directory, ledger, "warmup")
     sampling = read_trace(directory, ledger, "sampling")
     # A phase without steps still has its columns; spent by the initialisation alone, a run has not even warm-up's.
     nothing = {name: np.zeros((origin.job.num_chains, 0)) for name in StepInfo._fields}
     columns = {name: column[:, :0] for name, column in (sampling or warmup or nothing).items()}
-    sampling, warmup = sampling or columns, warmup or columns
     attributes = {
         "run_id": origin.job.run_id,
         "target_id": origin.job.target_id,
         "lambda_hat_version": origin.provenance["versions"]["lambda-hat"],
     }
     with atomic_path(directory / "trace.nc") as temporary:
-        trace_file.write_trace_file(temporary, sampling, warmup, origin.setting, attributes)
-    found = estimate(sampling, origin.setting)
+        trace_file.write_trace_file(temporary, sampling or columns, warmup or columns, origin.setting, attributes)
+
+
+def publish(directory: Path, ledger: Ledger, origin: Origin) -> Path:
+    """Estimate from the merged trace, and publish analysis.json."""
+    found = estimate(trace_file.read_trace_file(directory / "trace.nc").trace, origin.setting)
     path = directory / "analysis.json"
     write_json(path, analysis(ledger, origin, found))
     return path

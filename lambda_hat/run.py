@@ -22,12 +22,13 @@ from lambda_hat.estimate import Setting
 from lambda_hat.found import finished
 from lambda_hat.lease import Lease, LeaseHeld, LeaseLost, Owner
 from lambda_hat.ledger import Ledger, Pace
+from lambda_hat.memory import give_back
 from lambda_hat.posterior import localise
 from lambda_hat.prepare import RunError, ensure_target, load_target
 from lambda_hat.progress import Log, Reporter, Silent
 from lambda_hat.provenance import place, provenance
 from lambda_hat.stop import Interrupted, Stop
-from lambda_hat.store import Store, open_log, write_status
+from lambda_hat.store import Store, open_log, write_config, write_status
 
 __all__ = ["Interrupted", "Outcome", "RunError", "Stop", "ensure_target", "execute"]
 
@@ -50,7 +51,7 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
     """Make the run, or find it finished, and return where its analysis is.
 
     Args:
-        job: What to run. ``job.rerun`` is the submitter's business (:meth:`Store.set_aside`), not looked at here.
+        job: What to run. ``rerun`` is not looked at: who submits calls :func:`lambda_hat.found.set_aside`.
         store: Where it lives.
         reporter: Who is told how it goes.
         stop: Set its ``signum`` from a signal handler of your own to end the run after the current chunk.
@@ -72,6 +73,7 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
         if lease is None:
             return execute(job, store, reporter, stop)
         with lease, open_log(directory) as file:
+            write_config(directory, job.to_dict())
             log = Log(file, reporter)
             try:
                 with (stop or Stop()).listening() as listening, jax.enable_x64(job.sampler.dtype == "float64"):
@@ -122,18 +124,26 @@ class _Run:
 
     def to_the_end(self) -> Outcome:
         target, self.meta = load_target(self.job, self.store)
-        self.nbeta = self.job.posterior.resolve_nbeta(target.num_data)
+        nbeta = self.job.posterior.resolve_nbeta(target.num_data)
         self.ensemble = Ensemble(
             self.job.sampler,
-            localise(target, self.nbeta, self.job.posterior.gamma),
+            localise(target, nbeta, self.job.posterior.gamma),
             self.job.num_chains,
             self.job.seed,
         )
-        self.loss_at_w0 = float(self.ensemble.posterior.loss_at_w0)
-        if not np.isfinite(self.loss_at_w0):
+        loss_at_w0 = float(self.ensemble.posterior.loss_at_w0)
+        if not np.isfinite(loss_at_w0):
             raise RunError(
-                f"{self.job.run_id}: L_n(w0) needs to be finite in {self.job.sampler.dtype}, got {self.loss_at_w0}"
+                f"{self.job.run_id}: L_n(w0) needs to be finite in {self.job.sampler.dtype}, got {loss_at_w0}"
             )
+        self.setting = Setting(
+            nbeta=nbeta,
+            gamma=self.job.posterior.gamma,
+            dim=target.dim,
+            num_data=target.num_data,
+            loss_at_w0=loss_at_w0,
+            report=self.meta["report"],
+        )
         state = self._restore()
         self._status("running")
         while not self._is_done():
@@ -143,7 +153,11 @@ class _Run:
             state = self._chunk(state)
             if self.stop.signum is not None and not self._is_done():
                 raise Interrupted(self.stop.signum, self.directory)
-        return Outcome(self._publish(state), was_found=False)
+        origin = self._merge_trace(state)
+        # The estimate needs none of them, and on a large model they are most of the memory.
+        del state, target, self.ensemble
+        give_back()
+        return Outcome(self._publish(origin), was_found=False)
 
     def _restore(self) -> Any:
         """The state of the last commit, or a fresh one."""
@@ -184,6 +198,7 @@ class _Run:
             state, _ = jax.block_until_ready(self.ensemble.advance(state, ledger.phase, ledger.step, 0))
             ledger.seconds["compile"] += time.monotonic() - started
             self.cache.publish()
+            give_back()
         length = self._next_length()
         started = time.monotonic()
         state, arrays = self.ensemble.advance(state, ledger.phase, ledger.step, length)
@@ -222,7 +237,7 @@ class _Run:
             ledger.chunks = checkpoint.merge_trace(self.directory, self.lease.epoch, ledger.chunks)
         self._save_carry(state)
         finite = arrays["loss"][np.isfinite(arrays["loss"])]
-        llc = self.nbeta * (float(finite.mean()) - self.loss_at_w0)
+        llc = self.setting.nbeta * (float(finite.mean()) - self.setting.loss_at_w0)
         self._status("running", llc=llc)
         total = self.job.sampler.num_warmup if ledger.phase == "warmup" else self.job.budget.draws
         of = "" if total is None else f"/{total}"
@@ -246,32 +261,18 @@ class _Run:
         if budget.mcse is not None and ledger.draws >= max(100, self.checked_at * _GROWTH_BETWEEN_CHECKS):
             self.checked_at = ledger.draws
             trace = results.read_trace(self.directory, ledger, "sampling")
-            self.mcse = results.checked_mcse(trace, self._setting(), budget.mcse)
+            self.mcse = results.checked_mcse(trace, self.setting, budget.mcse)
         return budget.spent(ledger.progress(self.mcse)) is not None
 
-    def _setting(self) -> Setting:
-        posterior = self.ensemble.posterior
-        return Setting(
-            nbeta=self.nbeta,
-            gamma=self.job.posterior.gamma,
-            dim=posterior.dim,
-            num_data=posterior.num_data,
-            loss_at_w0=self.loss_at_w0,
-            report=self.meta["report"],
-        )
-
-    def _publish(self, state: Any) -> Path:
-        """Publish the analysis, then let the carry point at the merged trace and drop the chunk files."""
+    def _merge_trace(self, state: Any) -> results.Origin:
+        """Gather the trace in one file, let the carry point at it, and drop the chunk files."""
         self.lease.check()
         ledger = self.ledger
         device = jax.devices()[0]
-        origin = results.Origin(
-            self.job,
-            self.meta,
-            self._setting(),
-            provenance(device.platform, device.device_kind, self.job.sampler.dtype),
-        )
-        path = results.publish(self.directory, ledger, origin)
+        dtype = self.job.sampler.dtype
+        made = provenance(device.platform, device.device_kind, dtype)
+        origin = results.Origin(self.job, self.meta, self.setting, made)
+        results.merge_trace(self.directory, ledger, origin)
         ledger.merged = {
             "warmup": self.job.sampler.num_warmup if ledger.phase == "sampling" else ledger.step,
             "sampling": ledger.draws,
@@ -279,6 +280,11 @@ class _Run:
         ledger.chunks = []
         self._save_carry(state)
         checkpoint.settle(self.directory, self.lease.epoch)
+        return origin
+
+    def _publish(self, origin: results.Origin) -> Path:
+        self.lease.check()
+        path = results.publish(self.directory, self.ledger, origin)
         if self.job.store.plots == "all":
             results.draw(self.directory)
         self._status("finished")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+from tests import jobs
+
 _ROOT = Path(__file__).resolve().parent.parent
 # A developer's settings must not change what is tested, here or in the processes that tests start.
 _FOREIGN = ("HYDRA_", "LAMBDA_HAT_", "JAX_", "XLA_", "SLURM_", "SBATCH_", "SUBMITIT_", "PYTHONDONTWRITEBYTECODE")
@@ -46,13 +48,8 @@ def store_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def warm_store(store_root: Path) -> Path:
-    """A store where a command that is started in ``tmp_path`` looks for it. What it compiles is shared by all such
-    stores, and kept for the next time the tests run."""
-    compiled = _ROOT / ".cache" / "jax-stores"
-    compiled.mkdir(parents=True, exist_ok=True)
-    store_root.mkdir()
-    (store_root / ".cache").symlink_to(compiled)
-    return store_root
+    """A store where a command that is started in ``tmp_path`` looks for it."""
+    return jobs.warm_store(store_root)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,9 @@ from lambda_hat.run import execute
 from lambda_hat.store import Store
 from tests.jobs import make_job
 
-_CASES = {case["id"]: case for case in json.loads((Path(__file__).parent / "data" / "oracles.json").read_text())["cases"]}
+_CASES = {
+    case["id"]: case for case in json.loads((Path(__file__).parent / "data" / "oracles.json").read_text())["cases"]
+}
 _ANALYTIC = "lambda_hat.targets.analytic"
 
 

@@ -16,7 +16,7 @@ from lambda_hat.config import Job
 from lambda_hat.run import Interrupted, RunError, Stop, execute
 from lambda_hat.store import Store
 from lambda_hat.trace_file import read_trace_file
-from tests.jobs import HMC, SGLD, job_config, make_job
+from tests.jobs import HMC, SGLD, job_config, make_job, warm_store
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -66,6 +66,19 @@ _KILLED = textwrap.dedent(
     Pace.next_length = lambda self, limits, capacity: min(int(limits["steps"]), 17)
     job = parse_job(config)
     run.execute(job, Store(job.store.root))
+    """
+)
+
+
+_ALONE = textwrap.dedent(
+    """
+    import json, sys
+    from lambda_hat.config import parse_job
+    from lambda_hat.run import execute
+    from lambda_hat.store import Store
+
+    job = parse_job(json.loads(sys.argv[1]))
+    execute(job, Store(job.store.root))
     """
 )
 
@@ -157,11 +170,10 @@ def test_one_process_can_do_both_precisions(tmp_path: Path) -> None:
     for job in jobs:
         run(job)
     assert [trace_of(job)["loss"].dtype for job in jobs] == [np.float64, np.float32, np.float64]
-    script = "import sys, json; from lambda_hat.run import execute; from lambda_hat.store import Store\n"
-    script += "from lambda_hat.config import parse_job\nj = parse_job(json.loads(sys.argv[1])); execute(j, Store(j.store.root))"
     for index, job in enumerate(jobs):
-        config = {**job.to_dict(), "store": {"root": str(tmp_path / f"alone{index}"), "plots": "none"}}
-        subprocess.run([sys.executable, "-c", script, json.dumps(config)], check=True, timeout=120)
+        root = warm_store(tmp_path / f"alone{index}")
+        config = {**job.to_dict(), "store": {"root": str(root), "plots": "none"}}
+        subprocess.run([sys.executable, "-c", _ALONE, json.dumps(config)], check=True, timeout=120)
         alone = make_job(tmp_path / f"alone{index}", sampler=job.to_dict()["sampler"], budget={"draws": 20})
         assert_same_trace(trace_of(job), trace_of(alone))
 

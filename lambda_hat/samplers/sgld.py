@@ -99,7 +99,8 @@ class SGLD:
         check_batch(self.batch_size, posterior.num_data)
 
         def info_of(chains: Chain, gradients: int, **known: "Array") -> StepInfo:
-            loss = jax.vmap(posterior.loss)(chains.position)
+            # One chain after another: side by side, the full loss holds all rows' activations once for every chain.
+            loss = jax.lax.map(posterior.loss, chains.position)
             return step_info(loss, gradients, diverged=~jnp.isfinite(loss), **known)
 
         def init(key: "Key[Array, '']", u0: "Float[Array, 'chain d']") -> tuple[State, StepInfo]:

@@ -1,0 +1,183 @@
+"""Where elements run and with what: one frozen value made from a ``hydra/launcher`` preset.
+
+A backend is kept in the sweep's manifest as the plain mapping it was made from, so that ``retry`` submits with
+the same resources, weeks later and without Hydra.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lambda_hat.config import ConfigError, Job
+
+LOCAL_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.LocalLauncher"
+SLURM_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.SlurmLauncher"
+_KINDS: dict[str, Literal["local", "slurm"]] = {LOCAL_TARGET: "local", SLURM_TARGET: "slurm"}
+# Fields of the presets that are ours; the rest goes to submitit as it is.
+_OURS = {"_target_", "runs_per_element", "array_parallelism", "gpu_type", "submitit_folder", "max_num_timeout", "name"}
+# What submitit calls the same under every executor; its other fields carry the executor's name in front.
+_COMMON = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "stderr_to_stdout"}
+# SLURM sends the signal of --signal up to a minute early.
+_EARLY_SIGNAL_S = 60
+_SHORT_WALLTIME_MIN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """A launcher preset, checked.
+
+    Args:
+        kind: Processes on this machine, or SLURM job arrays.
+        runs_per_element: Runs of one target and one sampler that share a process and its compiled code.
+        array_parallelism: Elements at once; null on ``local`` means one for each core.
+        config: The preset as plain data.
+    """
+
+    kind: Literal["local", "slurm"]
+    runs_per_element: int = 1
+    array_parallelism: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def wants_gpu(self) -> bool:
+        gpus = (self.config.get(name) for name in ("gpus_per_node", "gpus_per_task", "gres", "gpu_type"))
+        return any(value not in (None, 0, "0", "") for value in gpus)
+
+    @property
+    def timeout_min(self) -> int:
+        return int(self.config["timeout_min"])
+
+    @property
+    def signal_delay_s(self) -> int:
+        return int(self.config["signal_delay_s"])
+
+    @property
+    def max_num_timeout(self) -> int:
+        return int(self.config["max_num_timeout"])
+
+    @property
+    def margin_s(self) -> int:
+        """Seconds of a walltime that are not the run's: SLURM's warning comes before the end."""
+        return self.signal_delay_s + _EARLY_SIGNAL_S
+
+    def faults(self, packs: Sequence[Sequence[Job]]) -> list[str]:
+        """Why ``packs`` (the jobs of each element) cannot end on this backend, one sentence each."""
+        if self.kind == "local":
+            return []
+        if self.timeout_min * 60 <= self.margin_s:
+            return [
+                f"hydra.launcher.timeout_min: needs more than signal_delay_s + {_EARLY_SIGNAL_S} s "
+                f"({self.margin_s} s), got {self.timeout_min} min; raise it, or lower hydra.launcher.signal_delay_s"
+            ]
+        longest = max((sum(job.budget.seconds or 0.0 for job in pack) for pack in packs), default=0.0)
+        if longest and self.timeout_min * 60 < longest + self.margin_s:
+            return [
+                f"hydra.launcher.timeout_min: needs at least budget.seconds of an element's runs ({longest:g} s) + "
+                f"{self.margin_s} s, got {self.timeout_min} min; raise it, or lower budget.seconds or "
+                "hydra.launcher.runs_per_element"
+            ]
+        return []
+
+    def warnings(self) -> list[str]:
+        if self.kind == "slurm" and self.timeout_min <= _SHORT_WALLTIME_MIN:
+            return [
+                f"timeout_min={self.timeout_min}: so short a walltime spends a good part of itself on starting and "
+                f"stopping; each of at most {self.max_num_timeout} restarts continues where the last one stopped"
+            ]
+        return []
+
+    def environment(self) -> dict[str, str]:
+        """What every element's process finds in its environment, before the preset's ``setup`` lines."""
+        names = {
+            "JAX_DEFAULT_PRNG_IMPL": "threefry2x32",  # rbg is slower on a CPU, and other draws
+            "MPLBACKEND": "Agg",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "PYTHONPATH": _import_path(),
+        }
+        if self.kind == "slurm":
+            names["JAX_PLATFORMS"] = "cuda,cpu" if self.wants_gpu else "cpu"
+        return names
+
+    def submitit_parameters(self) -> dict[str, Any]:
+        """The preset's fields under the names that submitit's AutoExecutor has for them."""
+        given = {name: value for name, value in self.config.items() if name not in _OURS and value is not None}
+        if self.config.get("gpu_type"):
+            given["gpus_per_node"] = f"{self.config['gpu_type']}:{self.config.get('gpus_per_node') or 1}"
+        exports = [f'export {name}="{value}"' for name, value in self.environment().items()]
+        # Compiling every import anew about doubles the start of an element.
+        given["setup"] = ["unset PYTHONDONTWRITEBYTECODE", *exports, *given.get("setup", [])]
+        if self.array_parallelism is not None:
+            given["array_parallelism"] = self.array_parallelism
+        return {name if name in _COMMON else f"slurm_{name}": value for name, value in given.items()}
+
+    def folder(self, sweep_dir: Path) -> Path:
+        """Where submitit keeps one folder an element: beside the manifest, unless the preset names another."""
+        return sweep_dir / self.config["submitit_folder"]
+
+
+def _import_path() -> str:
+    """Elements import the code that submitted them, wherever they start."""
+    here = str(Path(__file__).resolve().parents[1])
+    inherited = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    return os.pathsep.join(dict.fromkeys([here, *inherited]))
+
+
+def is_backend(launcher: Mapping[str, Any]) -> bool:
+    """Whether ``hydra.launcher`` is one of our presets rather than a launcher of Hydra's own."""
+    return launcher.get("_target_") in _KINDS
+
+
+def backend_from(launcher: Mapping[str, Any]) -> Backend:
+    """The backend of a ``hydra.launcher`` node (an OmegaConf node, or the plain mapping of a manifest).
+
+    Raises:
+        ConfigError: it is no preset of ours, or one of its numbers cannot be.
+    """
+    config = _plain(launcher)
+    kind = _KINDS.get(str(config.get("_target_")))
+    if kind is None:
+        raise ConfigError(
+            [
+                f"hydra/launcher: needs local, slurm_cpu or slurm_gpu, got {config.get('_target_')}; with "
+                "hydra/sweeper=basic Hydra's own launchers run, without any of what a sweep gives"
+            ]
+        )
+    faults: list[str] = []
+    for name in ("runs_per_element", "array_parallelism"):
+        value = config.get(name)
+        if value is not None and value < 1:
+            faults.append(f"hydra.launcher.{name}: needs to be at least 1, got {value}")
+    if kind == "slurm":
+        faults += _slurm_faults(config)
+    if faults:
+        raise ConfigError(faults)
+    return Backend(
+        kind=kind,
+        runs_per_element=config.get("runs_per_element") or 1,
+        array_parallelism=config.get("array_parallelism"),
+        config=config,
+    )
+
+
+def _slurm_faults(config: Mapping[str, Any]) -> list[str]:
+    faults: list[str] = []
+    if "%j" not in str(config["submitit_folder"]) or "%a" in str(config["submitit_folder"]):
+        faults.append(
+            f"hydra.launcher.submitit_folder: needs %j and no %a (submitit loses such elements), got "
+            f"{config['submitit_folder']}"
+        )
+    for name in ("nodes", "tasks_per_node"):
+        if config.get(name, 1) != 1:
+            faults.append(f"hydra.launcher.{name}: needs to be 1, an element is one process, got {config[name]}")
+    return faults
+
+
+def _plain(launcher: Mapping[str, Any]) -> dict[str, Any]:
+    from omegaconf import OmegaConf  # not needed by `retry`, whose mapping is plain already
+
+    if not OmegaConf.is_config(launcher):
+        return dict(launcher)
+    container = OmegaConf.to_container(launcher, resolve=True)
+    return {str(key): value for key, value in container.items()}  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]

@@ -1,0 +1,124 @@
+"""From the command line of a sweep to its table: compose, plan, submit, and read the results back from the store."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hydra.core.config_loader import ConfigLoader
+
+from lambda_hat.compose import Composed, Composer, OverrideSet, compose_jobs
+from lambda_hat.config import ConfigError
+from lambda_hat.found import set_aside
+from lambda_hat.progress import Reporter, reporter_for_terminal
+from lambda_hat.store import Store
+from launch import table
+from launch.backend import backend_from
+from launch.plan import Plan, plan_jobs
+
+if TYPE_CHECKING:
+    from launch.sweep import Sweep
+
+# Composing so many runs takes a second or two: worth a word.
+_MANY = 100
+
+
+class SweepFailed(RuntimeError):
+    """Some runs of a sweep have no result; the others do."""
+
+
+class Request(NamedTuple):
+    """What the command line of a sweep says."""
+
+    loader: ConfigLoader
+    config_name: str
+    hydra_overrides: Sequence[str]
+    arguments: Sequence[str]
+    launcher: Mapping[str, Any]
+
+
+class _Options(NamedTuple):
+    """What holds for a sweep as a whole."""
+
+    root: str
+    wait: bool
+    dry_run: bool
+
+
+def drive(request: Request) -> Plan:
+    """Plan the sweep, print the plan (``dry_run``) or submit it, and print the table of its results.
+
+    Raises:
+        ConfigError: every fault of every run's configuration and of the backend's; nothing was submitted.
+        SweepFailed: all runs were waited for, and some have no result.
+    """
+    if request.config_name != "sample":
+        raise ConfigError(
+            [f"-m: needs lambda_hat.sample, whose sweeps build their targets, got lambda_hat.{request.config_name}"]
+        )
+    reporter = reporter_for_terminal()
+    composer = Composer(request.loader, request.config_name, request.hydra_overrides)
+    sets = composer.expand(request.arguments)
+    composed = compose_jobs(composer, _told(sets, reporter))
+    options = _options(composed)
+    backend = backend_from(request.launcher)
+    store = Store(options.root)
+    plan = plan_jobs((job for job, _ in composed), store)
+    if options.dry_run:
+        table.print_plan(plan, backend)
+        return plan
+    from launch.submit import submit  # submitit takes a while to import
+
+    for job in plan.missing:
+        if job.rerun:
+            set_aside(job, store)
+    sweep = submit(plan, backend, store, wait=options.wait)
+    if options.wait:
+        _finish(plan, store, sweep)
+    else:
+        reporter.line(f"submitted; `lambda-hat status {plan.name}` follows it")
+        table.show(f"sweep: {plan.name}")
+    return plan
+
+
+def _told(sets: Sequence[OverrideSet], reporter: Reporter) -> Iterator[OverrideSet]:
+    """``sets``, saying how far it is if there are many."""
+    for number, overrides in enumerate(sets):
+        if len(sets) >= _MANY and number % 20 == 0:
+            reporter.status(f"composing run {number} of {len(sets)}")
+        yield overrides
+    if len(sets) >= _MANY:
+        reporter.line(f"composed and checked {len(sets)} runs")
+
+
+def _options(composed: Sequence[Composed]) -> _Options:
+    """The words of the sweep as a whole, which cannot be swept over."""
+    found: dict[str, list[Any]] = {
+        "wait": [config.get("wait", True) for _, config in composed],
+        "dry_run": [config.get("dry_run", False) for _, config in composed],
+        "store.root": [job.store.root for job, _ in composed],
+        "store.experiment": [job.store.experiment for job, _ in composed],
+    }
+    faults = [
+        f"{name}: needs one value for the whole sweep, got {', '.join(map(str, dict.fromkeys(values)))}"
+        for name, values in found.items()
+        if len(set(map(repr, values))) > 1
+    ]
+    faults += [
+        f"{name}: needs true or false, got {found[name][0]!r}"
+        for name in ("wait", "dry_run")
+        if not isinstance(found[name][0], bool)
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return _Options(found["store.root"][0], found["wait"][0], found["dry_run"][0])
+
+
+def _finish(plan: Plan, store: Store, sweep: "Sweep") -> None:
+    fates = {state.run_id: (state.fate.state, state.fate.reason) for state in sweep.states()}
+    rows = table.read_rows(plan.jobs, store, fates)
+    table.print_results(rows)
+    without = sum(row.analysis is None for row in rows)
+    if without:
+        raise SweepFailed(
+            f"{without} of {len(rows)} runs have no result; `lambda-hat why {plan.name}` says why, "
+            f"`lambda-hat retry {plan.name}` tries them again"
+        )

@@ -1,0 +1,242 @@
+"""What runs on the node: one element of one array of a sweep, ``python -m launch.element SWEEP_DIR ARRAY INDEX``.
+
+An element reads its ids from the manifest and each run's frozen ``config.yaml``, never conf/. It may be started
+any number of times: what is finished is found, what failed since the submission stays failed, the rest goes on
+from its last commit. Whatever ends it, it leaves a status.json that says so; only of SIGKILL somebody else has
+to tell (the local driver, or ``lambda-hat status``).
+"""
+
+import os
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from lambda_hat.config import ConfigError, Job, parse_job
+from lambda_hat.lease import LeaseLost
+from lambda_hat.progress import PlainReporter
+from lambda_hat.store import Document, Store, read_config, write_status
+from launch import cluster
+from launch.backend import Backend, backend_from
+from launch.manifest import SETTLED, Manifest, Task, news
+from launch.signals import Stop
+
+CORES = "LAMBDA_HAT_CORES"  # the cores of a local element, comma separated
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: started again, it goes on
+
+
+class ElementError(RuntimeError):
+    """A run that cannot start: what it needed, what it found, the way out."""
+
+
+class Element:
+    """One array task, as submitit pickles it (by reference) and calls it on the node.
+
+    Args:
+        sweep_dir: The sweep's folder in the store, absolute.
+        number: The array's place in the manifest.
+        index: The task's index in the array.
+    """
+
+    def __init__(self, sweep_dir: str, number: int, index: int):
+        self.sweep_dir, self.number, self.index = Path(sweep_dir), number, index
+        self.started = time.monotonic()
+
+    def __call__(self) -> None:
+        """Work, and end the process with a code that tells SLURM the truth."""
+        self.started = time.monotonic()
+        stop = Stop()
+        stop.install()
+        code = self.work(stop)
+        if code == EXIT_INTERRUPTED:
+            self._start_again()
+        if code:
+            sys.exit(code)
+
+    def checkpoint(self) -> Any:
+        """What submitit starts again if a signal comes before our handlers are installed."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+    def work(self, stop: Stop) -> int:
+        """Do every task of the element, one failure hiding no other; returns the exit code."""
+        manifest, store = self._manifest()
+        backend = backend_from(manifest.backend)
+        self._before = {task: _commits(task) for task in manifest.tasks(store, self.number, self.index)}
+        states: list[str] = []
+        for task in self._before:
+            status = news(task.folder)
+            # What an observer concluded from SLURM's words does not bind an element that is started all the same.
+            if status is not None and status["state"] in SETTLED and "told_by" not in status:
+                states.append(status["state"])
+                continue
+            with _Recorded(task.folder, stop) as recorded:
+                _do(task, store, backend, stop)
+            states.append(recorded.state)
+            if stop.signum is not None:
+                return EXIT_INTERRUPTED
+        return EXIT_FAILED if "failed" in states else 0
+
+    def _manifest(self) -> tuple[Manifest, Store]:
+        return Manifest.load(self.sweep_dir), Store(self.sweep_dir.parents[1])
+
+    def _start_again(self) -> None:
+        """Have SLURM queue this element anew, unless a whole walltime brought nothing.
+
+        A warning of the walltime, or of a preemption, finds the job RUNNING: to end now is to end for good. Any other
+        state means that SLURM ends it by itself and knows what comes next: cancelled, or queued again.
+        """
+        manifest, _ = self._manifest()
+        backend = backend_from(manifest.backend)
+        job_id = cluster.own_job_id()
+        if job_id is None or cluster.state_of(job_id) != "RUNNING":
+            return
+        spent = time.monotonic() - self.started
+        timed_out = spent >= backend.timeout_min * 60 - backend.margin_s
+        if timed_out and all(_commits(task) == names for task, names in self._before.items()):
+            error = (
+                f"needs more than the {spent:.0f} s that a walltime of {backend.timeout_min} min left it to commit "
+                "anything; raise hydra.launcher.timeout_min"
+            )
+            for task in self._before:
+                if _state(task) == "interrupted":
+                    _write(task.folder, "failed", error=error, ended=time.time())
+            return
+        cluster.requeue(job_id)
+
+
+class _Recorded:
+    """Leaves a status.json of how the block ended, and lets no failure of it out: the next run must start.
+
+    A signal counts as the cause of whatever ended the block; a lease that was lost belongs to somebody else,
+    and so does the status.
+    """
+
+    def __init__(self, folder: Path, stop: Stop):
+        self.folder, self._stop = folder, stop
+        self.state = "running"
+
+    def __enter__(self) -> Self:
+        self._started = time.time()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None:
+            self._write("finished")
+        elif isinstance(error, LeaseLost):
+            self.state = "taken over"
+        elif self._stop.signum is not None:
+            self._write("interrupted", error=str(error))
+        elif isinstance(error, Exception):
+            self._write("failed", error=str(error), traceback="".join(traceback.format_exception(kind, error, trace)))
+            traceback.print_exception(kind, error, trace)
+        else:
+            return False
+        return True
+
+    def _write(self, state: str, **more: Any) -> None:
+        self.state = state
+        _write(self.folder, state, started=self._started, ended=time.time(), **more)
+
+
+def _write(folder: Path, state: str, **fields: Any) -> None:
+    place: Document = {"host": socket.gethostname(), "pid": os.getpid(), "job": cluster.own_job_id()}
+    attempt = int(os.environ.get("SLURM_RESTART_COUNT") or 0) + 1
+    write_status(folder, state=state, attempt=attempt, **place, **fields)
+
+
+def _state(task: Task) -> str | None:
+    status = news(task.folder)
+    return None if status is None else status["state"]
+
+
+def _commits(task: Task) -> frozenset[str]:
+    """Names that every commit of a run changes."""
+    if task.run_id is None or not task.folder.is_dir():
+        return frozenset()
+    return frozenset(path.name for path in task.folder.iterdir() if path.name.startswith(("carry", "trace")))
+
+
+def _do(task: Task, store: Store, backend: Backend, stop: Stop) -> None:
+    """Build the target or make the run; returns when it is in the store."""
+    if task.run_id is not None:
+        _refuse_without_target(task, store)
+    job = _frozen_job(task)
+    if backend.wants_gpu:
+        _refuse_without_gpu()
+    from lambda_hat import run as host_loop  # imports JAX
+
+    if task.run_id is None:
+        host_loop.ensure_target(job, store, PlainReporter())
+    else:
+        host_loop.execute(job, store, PlainReporter(), stop)
+
+
+def _frozen_job(task: Task) -> Job:
+    config = read_config(task.config_folder)
+    if config is None:
+        raise ElementError(f"needs {task.config_folder / 'config.yaml'}, which is gone; submit the sweep again")
+    try:
+        return parse_job(config)
+    except ConfigError as error:
+        raise ElementError(
+            f"{task.config_folder / 'config.yaml'} was frozen by another version of the code ({error}); "
+            "submit the sweep again"
+        ) from error
+
+
+def _refuse_without_target(task: Task, store: Store) -> None:
+    """Tell at once, without JAX, that the target failed. One that was only interrupted is built by its run."""
+    if store.read_meta(task.target_id) is not None:
+        return
+    folder = store.target_dir(task.target_id)
+    status = news(folder)
+    if status is not None and status["state"] in ("failed", "cancelled"):
+        raise ElementError(target_failure(task.target_id, status))
+
+
+def target_failure(target_id: str, status: Document) -> str:
+    """Why a run without its target cannot be made."""
+    return f"its target {target_id} {status['state']}: {status.get('error')}"
+
+
+def _refuse_without_gpu() -> None:
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if platforms == "cpu":  # the preset's own setup lines ask for it
+        return
+    import jax
+
+    reason = "it has no CUDA plugin"
+    try:
+        if jax.default_backend() == "gpu":
+            return
+    except RuntimeError as error:
+        reason = str(error)
+    raise ElementError(
+        f"needs a GPU, which hydra/launcher asked SLURM for, but JAX sees none on {socket.gethostname()} "
+        f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')}; {reason}): install lambda_hat[cuda] there "
+        "(in a checkout: make setup CUDA=1), or use hydra/launcher=slurm_cpu"
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """An element of the local backend: its cores, its signals, its work."""
+    stop = Stop()
+    stop.install()
+    cores = os.environ.get(CORES)
+    if cores and hasattr(os, "sched_setaffinity"):
+        # Before JAX is imported: XLA makes as many threads as it finds cores.
+        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+    sweep_dir, number, index = arguments
+    sys.exit(Element(sweep_dir, int(number), int(index)).work(stop))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,182 @@
+"""A sweep's manifest.json: which runs it holds, and which element of which array was given each of them.
+
+Only the sweep's driver writes it (under the lease of the sweep's dir), always whole and by rename. An array
+is entered *before* it is submitted, under a job name that occurs once in the world: a driver that dies between
+``sbatch`` and noting the job's id leaves a name by which the next driver finds the job again.
+"""
+
+import dataclasses
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from lambda_hat.store import Document, Store, StoreError, read_json, read_status, write_json
+
+SCHEMA = 1
+# States of a status.json after which nothing more is done for a submission.
+SETTLED = ("finished", "failed", "cancelled")
+Kind = Literal["targets", "runs"]
+
+
+class Run(NamedTuple):
+    """One run of a sweep, as far as a status table needs it without reading its config."""
+
+    target: str
+    sampler: str
+    label: str
+
+
+@dataclass
+class Array:
+    """Elements that were submitted together.
+
+    Args:
+        kind: What an element makes: targets, or runs.
+        elements: The ids (of targets, or of runs) of each element; the index is that of the array's task.
+        after: Ids of the targets that must be done with (built or failed) before an element may start.
+        name: Its job name; unique.
+        is_slurm: Whether it is SLURM that runs it.
+        job: SLURM's id of the array; null before it is known, and on the local backend.
+    """
+
+    kind: Kind
+    elements: list[list[str]]
+    after: list[str] = field(default_factory=list)
+    name: str = ""
+    is_slurm: bool = False
+    job: str | None = None
+
+    def job_id(self, index: int) -> str | None:
+        """SLURM's id of one element. submitit submits a lone element as a plain job."""
+        if self.job is None or len(self.elements) == 1:
+            return self.job
+        return f"{self.job}_{index}"
+
+
+class Place(NamedTuple):
+    """Which element of which array holds a run or a target."""
+
+    array: int
+    index: int
+
+
+class Submission(NamedTuple):
+    """Where a run or a target was submitted last, as its own folder says: ``submitted.json``.
+
+    Only submitters write it and only owners write status.json, so neither can overwrite the other's news;
+    ``before`` (the time of the status that stood there) tells whether a status is from after the submission.
+    """
+
+    sweep: str
+    array: int
+    index: int
+    before: float | None
+
+    @classmethod
+    def read(cls, folder: Path) -> "Submission | None":
+        document = read_json(folder / "submitted.json")
+        return None if document is None else cls(**document)
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / "submitted.json", self._asdict())
+
+
+def news(folder: Path, submission: Submission | None = None) -> Document | None:
+    """A run's or target's status, if its owner has written it since it was submitted last, else None."""
+    submission = submission or Submission.read(folder)
+    status = read_status(folder)
+    return None if status is None or submission is None or status["time"] == submission.before else status
+
+
+class Task(NamedTuple):
+    """One id of an element: a target to build (``run_id`` None), or a run to make.
+
+    Args:
+        folder: Where it lives, with its status.json and submitted.json.
+        config_folder: Whose frozen config.yaml describes it: for a target, that of one of its runs.
+    """
+
+    target_id: str
+    run_id: str | None
+    folder: Path
+    config_folder: Path
+
+
+@dataclass
+class Manifest:
+    """What manifest.json holds."""
+
+    name: str
+    experiment: str
+    backend: dict[str, Any]
+    runs: dict[str, Run] = field(default_factory=dict)
+    arrays: list[Array] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, sweep_dir: Path) -> "Manifest":
+        """Read it.
+
+        Raises:
+            StoreError: there is no such sweep.
+        """
+        document = read_json(sweep_dir / "manifest.json")
+        if document is None:
+            raise StoreError(f"cannot read {sweep_dir}: there is no such sweep; the sweeps are the folders beside it")
+        runs = {run_id: Run(**run) for run_id, run in document["runs"].items()}
+        arrays = [Array(**array) for array in document["arrays"]]
+        return cls(document["name"], document["experiment"], document["backend"], runs, arrays)
+
+    def save(self, store: Store) -> None:
+        document = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "experiment": self.experiment,
+            "backend": self.backend,
+            "runs": {run_id: run._asdict() for run_id, run in self.runs.items()},
+            "arrays": [dataclasses.asdict(array) for array in self.arrays],
+        }
+        directory = store.sweep_dir(self.name)
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(directory / "manifest.json", document)
+
+    def enter(self, array: Array, store: Store) -> int:
+        """Note an array that is about to be submitted, here and in the folder of each id; returns its number."""
+        number = len(self.arrays)
+        array.name = f"{self.name}.{number}.{uuid.uuid4().hex[:8]}"
+        self.arrays.append(array)
+        self.save(store)
+        for index, element in enumerate(array.elements):
+            for identifier in element:
+                folder = self.task(store, array.kind, identifier).folder
+                status = read_status(folder)
+                Submission(self.name, number, index, None if status is None else status["time"]).write(folder)
+        return number
+
+    def places(self) -> dict[str, Place]:
+        """Where each id was last submitted."""
+        return {
+            identifier: Place(number, index)
+            for number, array in enumerate(self.arrays)
+            for index, element in enumerate(array.elements)
+            for identifier in element
+        }
+
+    def job_ids(self) -> Iterator[str]:
+        """SLURM's ids of the arrays."""
+        return (array.job for array in self.arrays if array.job is not None)
+
+    def tasks(self, store: Store, number: int, index: int) -> list[Task]:
+        """What one element of one array is to do, in order."""
+        array = self.arrays[number]
+        return [self.task(store, array.kind, identifier) for identifier in array.elements[index]]
+
+    def task(self, store: Store, kind: Kind, identifier: str) -> Task:
+        """A target or a run of this sweep."""
+        if kind == "runs":
+            target_id = self.runs[identifier].target
+            folder = store.run_dir(target_id, identifier)
+            return Task(target_id, identifier, folder, folder)
+        run_id = next(run_id for run_id, run in self.runs.items() if run.target == identifier)
+        return Task(identifier, None, store.target_dir(identifier), store.run_dir(identifier, run_id))

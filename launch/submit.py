@@ -1,0 +1,114 @@
+"""A plan becomes elements: frozen configs, a manifest, arrays on SLURM or a pool of processes here.
+
+What a run is given to is written down before it can start, and once: a driver that dies anywhere in here, and
+the same command after it, neither lose a run nor start one twice.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+from lambda_hat.config import ConfigError, Job
+from lambda_hat.lease import Lease, LeaseHeld, Owner
+from lambda_hat.progress import Reporter, reporter_for_terminal
+from lambda_hat.store import Store, write_config
+from launch.backend import Backend
+from launch.manifest import Array, Manifest, Place, Run
+from launch.plan import Plan, label
+from launch.pool import Pool
+from launch.sweep import Sweep
+
+
+class SweepStopped(RuntimeError):
+    """A signal ended the driver before its sweep; nothing is lost, and the same command goes on."""
+
+
+def submit(plan: Plan, backend: Backend, store: Store, wait: bool = True) -> Sweep:
+    """Run what is missing of ``plan`` on ``backend``.
+
+    Args:
+        plan: What is asked for, and what the store has of it already.
+        backend: Where to run.
+        store: Where configs, manifest and results live.
+        wait: Return when every run has ended, in whatever state; else as soon as all is submitted.
+
+    Raises:
+        ConfigError: the backend cannot hold the runs (walltime, submit limit).
+        SweepStopped: a signal ended the driver.
+        launch.cluster.ClusterError: SLURM refused.
+    """
+    store = Store(store.root.absolute())  # elements find it from wherever they start
+    reporter = reporter_for_terminal()
+    packs = pack(plan.missing, backend.runs_per_element)
+    faults = backend.faults(packs)
+    if faults:
+        raise ConfigError(faults)
+    for warning in backend.warnings():
+        reporter.line(f"warning: {warning}")
+    sweep = Sweep(store, plan.name)
+    try:
+        with Lease.claim(sweep.directory, Owner.current()):
+            manifest = _manifest(plan, backend, store)
+            for job in plan.missing:
+                write_config(store.run_dir(job.target_id, job.run_id), job.to_dict())
+            if backend.kind == "local":
+                _run_here(manifest, plan, packs, backend, store, reporter)
+            else:
+                from launch.arrays import Submitter  # submitit takes a while to import
+
+                Submitter(manifest, backend, store, reporter).submit(plan, packs, wait=wait)
+    except LeaseHeld as held:
+        reporter.line(f"{held.owner} has this sweep in hand: nothing is submitted twice")
+    if wait:
+        try:
+            sweep.wait(reporter)
+        except KeyboardInterrupt as interrupt:
+            raise SweepStopped(
+                f"stopped waiting, while the elements go on: `lambda-hat status {plan.name}` follows them, "
+                f"`lambda-hat cancel {plan.name}` ends them"
+            ) from interrupt
+    return sweep
+
+
+def pack(jobs: Sequence[Job], runs_per_element: int) -> list[list[Job]]:
+    """Group runs that share a target and a sampler, and so compiled code, ``runs_per_element`` to a process."""
+    packs: list[list[Job]] = []
+    for _, group in itertools.groupby(sorted(jobs, key=_code) if runs_per_element > 1 else jobs, key=_code):
+        together = list(group)
+        packs += [together[i : i + runs_per_element] for i in range(0, len(together), runs_per_element)]
+    return packs
+
+
+def _code(job: Job) -> tuple[str, str]:
+    return job.target_id, job.sampler_name
+
+
+def _manifest(plan: Plan, backend: Backend, store: Store) -> Manifest:
+    """The sweep's manifest, with what earlier submissions of it entered."""
+    directory = store.sweep_dir(plan.name)
+    if (directory / "manifest.json").exists():
+        manifest = Manifest.load(directory)
+        manifest.backend = dict(backend.config)
+    else:
+        manifest = Manifest(plan.name, plan.experiment, dict(backend.config))
+    for job in plan.jobs:
+        manifest.runs[job.run_id] = Run(job.target_id, job.sampler_name, label(job))
+    manifest.save(store)
+    return manifest
+
+
+def _run_here(
+    manifest: Manifest, plan: Plan, packs: list[list[Job]], backend: Backend, store: Store, reporter: Reporter
+) -> None:
+    """The local backend: each target right before its runs, all through one pool."""
+    targets = Array("targets", [[job.target_id] for job in plan.unbuilt])
+    runs = Array("runs", [[job.run_id for job in jobs] for jobs in packs])
+    of_targets, of_runs = (manifest.enter(array, store) for array in (targets, runs))
+    unbuilt = {job.target_id: Place(of_targets, index) for index, job in enumerate(plan.unbuilt)}
+    places: list[Place] = []
+    for index, jobs in enumerate(packs):
+        target = unbuilt.pop(jobs[0].target_id, None)
+        places += [Place(of_runs, index)] if target is None else [target, Place(of_runs, index)]
+    pool = Pool(manifest, store, backend, places, reporter)
+    pool.run()
+    if pool.stopped_by is not None:
+        raise SweepStopped(f"stopped; what was done is kept in {store.root}, and the same command goes on with it")

@@ -1,0 +1,231 @@
+"""A sweep seen from outside: what became of each run, told from the store first and from SLURM where that is silent.
+
+Nothing here needs a driver to live, or knows whether one does.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from lambda_hat.config import parse_job
+from lambda_hat.found import finished
+from lambda_hat.lease import STALE_SECONDS, Owner, sight
+from lambda_hat.progress import Reporter
+from lambda_hat.store import Document, Store, read_config, write_status
+from launch import cluster
+from launch.manifest import SETTLED, Array, Manifest, Run, Submission, news
+
+State = Literal[
+    "queued", "running", "held", "unknown",
+    "finished", "failed", "cancelled", "lost", "interrupted", "missing",
+]  # fmt: skip
+OVER = frozenset({"finished", "failed", "cancelled", "lost", "interrupted", "missing"})
+_SECONDS_BETWEEN_LOOKS = 2.0
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 5.0, 30.0  # between questions to SLURM
+
+
+class Fate(NamedTuple):
+    """What became of something submitted, and why, in a few words."""
+
+    state: State
+    reason: str = ""
+
+
+class RunState(NamedTuple):
+    """One line of the status table."""
+
+    run_id: str
+    run: Run
+    fate: Fate
+    status: Document
+    job: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "run": self.run_id, **self.run._asdict(), **self.fate._asdict(), "job": self.job,
+            **{name: self.status.get(name) for name in ("phase", "step", "llc", "attempt", "host", "error")},
+        }  # fmt: skip
+
+
+class Tracker:
+    """Finds where submitted ids are now, in whatever sweep and on whatever backend they were submitted."""
+
+    def __init__(self, store: Store):
+        self._store = store
+        self._manifests: dict[str, Manifest] = {}
+
+    def job(self, submission: Submission) -> str | None:
+        """SLURM's id of the element; None on the local backend, and if it was never submitted."""
+        array = self._array(submission)
+        if array.job is None and array.is_slurm:
+            # The driver died between sbatch and noting the id: the name, which is unique, tells.
+            array.job = cluster.job_named(array.name)
+        return array.job_id(submission.index)
+
+    def fates(self, submissions: Mapping[Path, Submission]) -> dict[Path, Fate]:
+        """What became of each folder's last submission, as far as its own status does not say."""
+        try:
+            jobs = {folder: self.job(submission) for folder, submission in submissions.items()}
+            states = cluster.job_states(job.partition("_")[0] for job in jobs.values() if job is not None)
+        except cluster.ClusterError as error:
+            return {folder: Fate("unknown", str(error)) for folder in submissions}
+        fates: dict[Path, Fate] = {}
+        for folder, submission in submissions.items():
+            job = jobs[folder]
+            if not self._array(submission).is_slurm:
+                fates[folder] = self._here(folder, submission)
+            elif job is None:
+                fates[folder] = Fate("missing", "it never reached SLURM")
+            else:
+                fates[folder] = _on_slurm(job, states.get(job), news(folder, submission))
+        return fates
+
+    def _here(self, folder: Path, submission: Submission) -> Fate:
+        """On the local backend processes tell by their leases: the run's own, and the driver's."""
+        if is_held(folder):
+            return Fate("running")
+        status = news(folder, submission)
+        if status is not None and status["state"] == "interrupted":
+            return Fate("interrupted", str(status.get("error")))
+        if is_held(self._store.sweep_dir(submission.sweep)):
+            return Fate("queued" if status is None else "running")
+        if status is None:
+            return Fate("lost", "its driver ended before it was started")
+        return Fate("lost", "its process ended without a word: killed, or the machine went down")
+
+    def _array(self, submission: Submission) -> Array:
+        if submission.sweep not in self._manifests:
+            self._manifests[submission.sweep] = Manifest.load(self._store.sweep_dir(submission.sweep))
+        return self._manifests[submission.sweep].arrays[submission.array]
+
+
+def is_held(folder: Path) -> bool:
+    """Whether somebody works there and, as far as one can tell without claiming it, lives."""
+    seen = sight(folder)
+    if seen is None or seen.is_released or (seen.owner is not None and seen.owner.yields_to(Owner.current())):
+        return False
+    return time.time() - seen.beat < STALE_SECONDS
+
+
+def _on_slurm(job: str, found: cluster.JobState | None, status: Document | None) -> Fate:
+    if found is None:
+        return Fate("lost", f"SLURM has forgotten job {job}, which left no result")
+    if found.is_held:
+        return Fate("held", f"needs release: scontrol release {job} ({found.reason})")
+    if found.is_live:
+        if found.state == "PENDING":
+            again = "" if status is None else "starts again: "
+            return Fate("queued", again + found.reason)
+        return Fate("running", "" if found.state == "RUNNING" else found.state)
+    if found.state == "CANCELLED":
+        return Fate("cancelled", f"SLURM job {job} was cancelled")
+    if found.state == "COMPLETED":
+        return Fate("lost", f"SLURM says COMPLETED of job {job}, which left no result")
+    return Fate("failed", f"SLURM says {found.state} ({found.reason}) of job {job}: killed before it could say why")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A submitted sweep.
+
+    Args:
+        store: Where it lives.
+        name: Its name.
+    """
+
+    store: Store
+    name: str
+
+    @property
+    def directory(self) -> Path:
+        return self.store.sweep_dir(self.name)
+
+    def manifest(self) -> Manifest:
+        return Manifest.load(self.directory)
+
+    def states(self, only: Iterable[str] | None = None, *, ask: bool = True) -> list[RunState]:
+        """What became of every run, or of those whose ids are given.
+
+        Without ``ask``, SLURM and the processes here are left alone, and what the store does not tell is unknown.
+        """
+        runs = self.manifest().runs
+        wanted = list(runs) if only is None else list(only)
+        entries = {run_id: _Entry.read(self.store.run_dir(runs[run_id].target, run_id)) for run_id in wanted}
+        silent = {entry.folder: entry.submission for entry in entries.values() if entry.submission and not entry.fate}
+        tracker = Tracker(self.store)
+        fates = tracker.fates(silent) if ask else dict.fromkeys(silent, Fate("unknown"))
+        states: list[RunState] = []
+        for run_id, entry in entries.items():
+            fate = entry.fate or self._checked(fates[entry.folder], entry.folder)
+            job = tracker.job(entry.submission) if ask and entry.submission and fate.state != "unknown" else None
+            states.append(RunState(run_id, runs[run_id], fate, entry.status, job))
+        return states
+
+    def _checked(self, fate: Fate, folder: Path) -> Fate:
+        """A process may be killed between its last two writes: the result counts, not the status."""
+        if fate.state in OVER:
+            config = read_config(folder)
+            if config is not None and finished(parse_job(config), self.store) is not None:
+                return Fate("finished")
+        return fate
+
+    def wait(self, reporter: Reporter | None = None) -> list[RunState]:
+        """Return when every run is over, however."""
+        latest = {state.run_id: state for state in self.states(ask=False)}
+        suspects: set[str] = set()
+        pause, next_question = _FIRST_PAUSE_S, 0.0
+        while waiting := [run_id for run_id, state in latest.items() if state.fate.state not in OVER]:
+            ask = time.monotonic() >= next_question
+            if ask:
+                next_question, pause = time.monotonic() + pause, min(1.2 * pause, _LAST_PAUSE_S)
+            for state in self.states(waiting, ask=ask):
+                if not ask and state.fate.state == "unknown":
+                    continue
+                is_told = state.status.get("state") in SETTLED or state.fate.state not in OVER
+                # On a shared filesystem files may come later than SLURM's news: a bad end is looked at twice.
+                if is_told or state.run_id in suspects:
+                    latest[state.run_id] = state
+                    suspects.discard(state.run_id)
+                else:
+                    suspects.add(state.run_id)
+            if reporter is not None:
+                reporter.status(f"{self.name}: {summary(latest.values())}")
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        self.record(latest.values())
+        return list(latest.values())
+
+    def record(self, states: Iterable[RunState]) -> None:
+        """Write down the bad ends of which no owner could tell: SLURM forgets them after a few minutes."""
+        for state in states:
+            if state.fate.state in ("failed", "cancelled", "lost") and state.status.get("state") != state.fate.state:
+                folder = self.store.run_dir(state.run.target, state.run_id)
+                write_status(folder, state=state.fate.state, error=state.fate.reason, job=state.job, told_by="observer")
+
+
+class _Entry(NamedTuple):
+    """What the store alone says of a run; ``fate`` None if that is not enough."""
+
+    folder: Path
+    submission: Submission | None
+    status: Document
+    fate: Fate | None
+
+    @classmethod
+    def read(cls, folder: Path) -> "_Entry":
+        submission = Submission.read(folder)
+        status = news(folder, submission) or {}
+        fate: Fate | None = None
+        if status.get("state") in (*SETTLED, "lost"):
+            fate = Fate(status["state"], str(status.get("error") or ""))
+        elif submission is None:
+            fate = Fate("finished" if (folder / "analysis.json").exists() else "missing")
+        return cls(folder, submission, status, fate)
+
+
+def summary(states: Iterable[RunState]) -> str:
+    """``12 finished, 1 failed, 3 running``."""
+    counts = Counter(state.fate.state for state in states)
+    return ", ".join(f"{count} {state}" for state, count in counts.most_common())

@@ -1,0 +1,259 @@
+"""A plan, and the results of a sweep as the store has them, as tables for people."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from lambda_hat.config import Job, canonical, digest
+from lambda_hat.found import finished
+from lambda_hat.store import Store, read_status
+from lambda_hat.summary import total_seconds, with_error
+from launch import cluster
+from launch.backend import Backend
+from launch.plan import Plan, settings, target_label
+from launch.submit import pack
+
+# A pipe has no width of its own: wide enough for every column.
+_WIDTH_OF_A_FILE = 180
+_MAX_ROWS = 200
+_MAX_NOTES = 12
+_NUMBERS = ("LLC ± MCSE", "exact", "lambda", "R-hat", "ESS", "FGE", "seconds")
+# What an element asks a cluster for, as the presets name it.
+_RESOURCES = (
+    "partition", "account", "qos", "timeout_min", "cpus_per_task", "mem_gb", "gpus_per_node", "gpu_type",
+)  # fmt: skip
+
+
+class Row(NamedTuple):
+    """One run as the store has it.
+
+    Args:
+        job: The run.
+        setting: What sets it apart from the others of the table.
+        analysis: Its analysis.json; None while there is none that covers the budget.
+        state: What became of it.
+        reason: Why, where it has no result.
+    """
+
+    job: Job
+    setting: str
+    analysis: dict[str, Any] | None
+    state: str
+    reason: str
+
+    @property
+    def verdict(self) -> str:
+        if self.analysis is None:
+            return self.state
+        return "reliable" if self.analysis["verdict"]["reliable"] else "unreliable"
+
+    @property
+    def name(self) -> str:
+        """What to call the run in a sentence."""
+        doubt = " (unreliable)" if self.verdict == "unreliable" else ""
+        return f"{self.job.sampler_name} {self.setting}".strip() + doubt
+
+    @property
+    def notes(self) -> list[str]:
+        """Why there is no result, or why not to trust it."""
+        if self.analysis is not None:
+            return list(self.analysis["verdict"]["reasons"])
+        return [next(iter(self.reason.strip().splitlines()), "no word why")]
+
+
+def read_rows(jobs: Sequence[Job], store: Store, fates: Mapping[str, tuple[str, str]] | None = None) -> list[Row]:
+    """What the store knows of each run.
+
+    Args:
+        jobs: The runs.
+        store: Where they are kept.
+        fates: State and reason by run id, from who knows more than the runs' own last words: a killed one has none.
+    """
+    rows: list[Row] = []
+    for job, setting in zip(jobs, settings(jobs), strict=True):
+        is_finished = finished(job, store) is not None
+        analysis = store.read_analysis(job.target_id, job.run_id) if is_finished else None
+        status = read_status(store.run_dir(job.target_id, job.run_id)) or {}
+        told = str(status.get("state", "missing")), str(status.get("error") or "")
+        state, reason = (fates or {}).get(job.run_id, told)
+        rows.append(Row(job, setting, analysis, state, reason))
+    return rows
+
+
+def print_plan(plan: Plan, backend: Backend) -> None:
+    """What would run, what is found, and with which resources."""
+    unbuilt = {job.target_id for job in plan.unbuilt}
+
+    def fate(job: Job) -> str:
+        if job.run_id in plan.found:
+            return "is found"
+        return "runs after its target is built" if job.target_id in unbuilt else "runs"
+
+    shown = plan.jobs[:_MAX_ROWS]
+    columns = {
+        "run": [job.run_id for job in shown],
+        "target": [f"{target_label(job)} {job.target_id}" for job in shown],
+        "setting": settings(plan.jobs)[:_MAX_ROWS],
+        "budget": [_limits(job) for job in shown],
+        "what happens": [fate(job) for job in shown],
+    }
+    console = _console()
+    console.print(_grid(columns, f"Plan of {plan.name}"))
+    facts = [*_beyond(len(plan.jobs)), *_totals(plan), *_resources(plan, backend)]
+    for line in [*facts, "nothing was submitted (dry_run=true)"]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _limits(job: Job) -> str:
+    return " ".join(f"{name}={value:g}" for name, value in canonical(job.budget).items() if value is not None)
+
+
+def _totals(plan: Plan) -> Iterator[str]:
+    yield (
+        f"{len(plan.jobs)} runs: {len(plan.missing)} to make, {len(plan.found)} found, "
+        f"{plan.duplicates} repeated; targets to build: {len(plan.unbuilt)}"
+    )
+
+
+def _resources(plan: Plan, backend: Backend) -> Iterator[str]:
+    packs = pack(plan.missing, backend.runs_per_element)
+    at_once = backend.array_parallelism or "as many as there are cores"
+    yield f"{backend.kind}: {len(packs)} elements of up to {backend.runs_per_element} runs, {at_once} at once"
+    if backend.kind == "slurm":
+        yield _arrays(plan, [jobs[0].target_id for jobs in packs])
+    asked = {name: backend.config[name] for name in _RESOURCES if backend.config.get(name) is not None}
+    if asked:
+        yield "each element: " + ", ".join(f"{name}={value}" for name, value in asked.items())
+    yield from (f"warning: {warning}" for warning in backend.warnings())
+    yield from (f"would be refused: {fault}" for fault in backend.faults(packs))
+
+
+def _arrays(plan: Plan, targets: Sequence[str]) -> str:
+    """How many arrays SLURM's limits make of it. ``targets``: the target of each element's runs."""
+    try:
+        size = cluster.limits().array_size
+    except cluster.ClusterError as error:
+        return f"arrays: unknown, SLURM was asked and said: {str(error).splitlines()[0]}"
+    unbuilt = {job.target_id for job in plan.unbuilt}
+    waiting = Counter(target if target in unbuilt else "" for target in targets)
+    of_runs = sum(-(-count // size) for count in waiting.values())
+    return (
+        f"arrays: {-(-len(unbuilt) // size)} of targets, {of_runs} of runs, of at most {size} elements; runs wait for "
+        "their own target only"
+    )
+
+
+def print_results(rows: Sequence[Row]) -> None:
+    """One line a run, the reasons not to trust some, and whether samplers agree on each posterior."""
+    console = _console()
+    console.print(results_table(rows[:_MAX_ROWS]))
+    for line in [*_beyond(len(rows)), *_grouped_notes(rows), *agreements(rows)]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def results_table(rows: Sequence[Row]) -> Table:
+    """The numbers of each run. Columns that no run has (exact values, say) are left out."""
+    columns = {
+        "run": [row.job.run_id for row in rows],
+        "target": [target_label(row.job) for row in rows],
+        "sampler": [row.job.sampler_name for row in rows],
+        "setting": [row.setting for row in rows],
+        "LLC ± MCSE": [_llc(row) for row in rows],
+        "exact": [_number(row, "exact_llc", ".5g") for row in rows],
+        "lambda": [_number(row, "known_lambda", ".5g") for row in rows],
+        "R-hat": [_number(row, "rhat", ".3f") for row in rows],
+        "ESS": [_number(row, "ess_bulk", ".0f") for row in rows],
+        "FGE": [_number(row, "fge", ",.0f") for row in rows],
+        "seconds": [f"{total_seconds(row.analysis):.1f}" if row.analysis else "" for row in rows],
+        "verdict": [row.verdict for row in rows],
+    }
+    return _grid(columns)
+
+
+def _grid(columns: Mapping[str, Sequence[str]], title: str | None = None) -> Table:
+    """A table of the columns that hold anything."""
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    grid = Table(title=title, title_justify="left")
+    for name in shown:
+        is_number = name in _NUMBERS
+        grid.add_column(name, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
+    for cells in zip(*shown.values(), strict=True):
+        grid.add_row(*cells)
+    return grid
+
+
+def _llc(row: Row) -> str:
+    return with_error(row.analysis["llc"], row.analysis["llc_mcse"]) if row.analysis else ""
+
+
+def _number(row: Row, name: str, form: str) -> str:
+    value = row.analysis.get(name) if row.analysis else None
+    return "" if value is None else format(value, form)
+
+
+def _beyond(count: int) -> list[str]:
+    return [f"... and {count - _MAX_ROWS} more runs"] if count > _MAX_ROWS else []
+
+
+def _grouped_notes(rows: Sequence[Row]) -> Iterator[str]:
+    """Every distinct reason once, with the runs that have it."""
+    owners: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row.notes:
+            owners.setdefault(f"{row.verdict}: {note}", []).append(row.job.run_id)
+    for note, run_ids in list(owners.items())[:_MAX_NOTES]:
+        others = f" and {len(run_ids) - 1} more" if len(run_ids) > 1 else ""
+        yield f"{run_ids[0]}{others}: {note}"
+    if len(owners) > _MAX_NOTES:
+        yield f"... and {len(owners) - _MAX_NOTES} more reasons: see each run's analysis.json"
+
+
+def agreements(rows: Sequence[Row]) -> Iterator[str]:
+    """For each target and posterior with several estimates, or with an exact value, whether they agree."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.analysis is not None and row.analysis["llc"] is not None and row.analysis["llc_mcse"] is not None:
+            posterior = digest("posterior", canonical(row.job.posterior), [row.job.target_id])
+            groups.setdefault(posterior, []).append(row)
+    for group in groups.values():
+        yield from _agreement(group)
+
+
+def _agreement(group: Sequence[Row]) -> Iterator[str]:
+    from lambda_hat.estimate import LLC, agreement
+
+    names = Counter(row.name for row in group)
+    values: dict[str, Any] = {}
+    for row in group:
+        if row.analysis is not None:
+            name = row.name if names[row.name] == 1 else f"{row.name} {row.job.run_id}"
+            values[name] = LLC(row.analysis["llc"], row.analysis["llc_mcse"])
+    exact = group[0].analysis["exact_llc"] if group[0].analysis else None
+    if exact is not None:
+        values["the exact value"] = LLC(exact, 0.0)
+    pairs = agreement(values)
+    if not pairs:
+        return
+    where = f"{target_label(group[0].job)} {group[0].job.target_id}"
+    differing = sorted((pair for pair in pairs if not pair.agrees), key=lambda pair: -abs(pair.z))
+    if not differing:
+        largest = max(abs(pair.z) for pair in pairs)
+        yield f"{where}: {', '.join(values)} agree within their errors (largest z = {largest:.1f})"
+        return
+    yield f"{where}: {len(differing)} of {len(pairs)} pairs differ by more than their errors"
+    yield from (f"  {pair.sentence}" for pair in differing[:_MAX_NOTES])
+    if len(differing) > _MAX_NOTES:
+        yield f"  ... and {len(differing) - _MAX_NOTES} more"
+
+
+def show(line: str) -> None:
+    """Print one line on standard output."""
+    _console().print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)

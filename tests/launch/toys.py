@@ -1,0 +1,83 @@
+"""A target that fails, dawdles or blows up when told to. Elements import it by name, as they would a user's own."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from lambda_hat.config import STRICT, Job, NonNegativeFloat
+from lambda_hat.targets.analytic import Quadratic
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float as F
+
+    from lambda_hat.targets.base import Arrays, Built
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Toy(Quadratic):
+    """A quadratic.
+
+    Args:
+        build_fails: Building raises.
+        build_s: Seconds that building sleeps.
+        loss_s: Seconds that each evaluation of the loss sleeps: a long run that costs no CPU.
+        loss_is_nan: The loss away from w0 is NaN, so that a run raises.
+        megabytes: Memory that building takes.
+    """
+
+    build_fails: bool = False
+    build_s: NonNegativeFloat = 0.0
+    loss_s: NonNegativeFloat = 0.0
+    loss_is_nan: bool = False
+    megabytes: NonNegativeFloat = 0.0
+
+    def faults(self, job: Job) -> list[str]:
+        del job
+        return []
+
+    def build(self, data: Any, teacher: Any, training: Any) -> "Built":
+        from lambda_hat.targets.base import Built
+
+        del teacher, training
+        ballast = np.ones(int(self.megabytes * 2**17))
+        time.sleep(self.build_s)
+        if self.build_fails:
+            raise ArithmeticError("the toy's training diverged")
+        curvatures = self._curvatures()
+        report = {"loss": 0.0, "gradient_norm": 0.0, "hessian_max": 10.0, "hessian_min": 0.01, "dim": curvatures.size}
+        report |= {"training": {"steps": 0}, "warnings": [], "ballast": float(ballast.size)}
+        return Built(np.zeros(curvatures.size), {"curvatures": curvatures}, data.n, report)
+
+    def loss(self, arrays: "Arrays", w: "F[Array, ' d']") -> "F[Array, '']":
+        import jax.numpy as jnp
+
+        loss = super().loss(arrays, w)
+        if self.loss_s:
+            loss = loss + _sleep(self.loss_s)(w)
+        return jnp.where((w == 0).all(), loss, jnp.nan) if self.loss_is_nan else loss
+
+
+def _sleep(seconds: float) -> Any:
+    """A function of w that is 0, takes a while, and has no derivative."""
+    import jax
+    import jax.numpy as jnp
+
+    def pause(w: Any) -> np.ndarray:
+        del w
+        time.sleep(seconds)
+        return np.zeros((), np.int32)  # callbacks run outside enable_x64, which would change a float's dtype
+
+    @jax.custom_jvp
+    def zero(w: Any) -> Any:
+        slept = jax.pure_callback(pause, jax.ShapeDtypeStruct((), jnp.int32), w, vmap_method="sequential")
+        return slept.astype(w.dtype)
+
+    @zero.defjvp
+    def derivative(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+        del tangents
+        return zero(*primals), jnp.zeros((), primals[0].dtype)
+
+    return zero

@@ -1,0 +1,142 @@
+"""Somebody who submits sweeps: drivers in processes of their own, and what their store then says."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lambda_hat.config import Job
+from lambda_hat.store import Document, Store, read_status
+from lambda_hat.trace_file import read_trace_file
+from launch.manifest import Manifest
+from launch.sweep import Fate, Sweep
+from tests.jobs import job_config, make_job
+from tests.launch.drive import LOCAL
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TOY = {"_target_": "tests.launch.toys.Toy", "curvatures": [0.01, 0.1, 1.0, 10.0]}
+# Seven seconds that cost no CPU, in commits a few seconds apart.
+LONG = {"model": {**TOY, "loss_s": 0.001}, "budget": {"draws": 400}}
+
+Trace = dict[str, np.ndarray]
+
+
+def trace_of(job: Job, store: Store) -> Trace:
+    """Every number that a finished run recorded, warm-up included."""
+    stored = read_trace_file(store.run_dir(job.target_id, job.run_id) / "trace.nc")
+    return {**stored.trace, **{f"warmup_{name}": column for name, column in stored.warmup.items()}}
+
+
+def assert_same_trace(found: Trace, expected: Trace) -> None:
+    assert found.keys() == expected.keys()
+    for name, column in expected.items():
+        np.testing.assert_array_equal(found[name], column, err_msg=name)
+
+
+@dataclass
+class User:
+    """A user with the store ``root``.
+
+    Args:
+        environment: What their commands find, beside what this process has.
+        preset: Their ``hydra/launcher``.
+    """
+
+    root: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    preset: Mapping[str, Any] = field(default_factory=lambda: LOCAL)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.root)
+
+    def job(self, **changes: Any) -> Job:
+        return make_job(self.root, **{"model": TOY, **changes})
+
+    def start(
+        self, *jobs: dict[str, Any], name: str = "s", wait: bool = True, launcher: Mapping[str, Any] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start a driver; ``jobs`` are changes to the job of tests/jobs.py, ``launcher`` to the preset."""
+        spec = {
+            "root": str(self.root), "name": name, "wait": wait, "launcher": {**self.preset, **(launcher or {})},
+            "jobs": [job_config(self.root, **{"model": TOY, **changes}) for changes in jobs],
+        }  # fmt: skip
+        return self.popen("-m", "tests.launch.drive", json.dumps(spec))
+
+    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *arguments], env={**os.environ, **self.environment}, cwd=REPOSITORY, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def submit(self, *jobs: dict[str, Any], seconds: float = 120, **more: Any) -> dict[str, Fate]:
+        """Run a driver to its end: what it says of each run."""
+        return self.finish(self.start(*jobs, **more), seconds)
+
+    def finish(self, driver: subprocess.Popen[str], seconds: float = 120) -> dict[str, Fate]:
+        """Wait for a driver: what it says of each run."""
+        try:
+            out, err = driver.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            raise AssertionError(f"waits for ever: {driver.communicate()[1]}\n{self.evidence()}") from None
+        assert out, err + self.evidence()
+        fates = {run_id: Fate(*fate) for run_id, fate in json.loads(out).items()}
+        assert driver.returncode == int(any(fate.state != "finished" for fate in fates.values()))
+        return fates
+
+    def command(self, *arguments: str, seconds: float = 120) -> tuple[int, str, str]:
+        """``lambda-hat ...``: exit code, standard output and standard error."""
+        command = self.popen("-m", "lambda_hat.cli", *arguments, "--store", str(self.root))
+        out, err = command.communicate(timeout=seconds)
+        return command.returncode, out, err
+
+    def manifest(self, name: str = "s") -> Manifest:
+        return Manifest.load(self.store.sweep_dir(name))
+
+    def status(self, job: Job) -> Document:
+        return read_status(self.store.run_dir(job.target_id, job.run_id)) or {}
+
+    def fates(self, name: str = "s") -> dict[str, Fate]:
+        """What `lambda-hat status` tells of each run."""
+        with self.here():
+            return {state.run_id: state.fate for state in Sweep(self.store, name).states()}
+
+    @contextlib.contextmanager
+    def here(self) -> Iterator[None]:
+        """Give this process the user's environment."""
+        before = dict(os.environ)
+        os.environ.update(self.environment)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    def until(self, is_so: Callable[[], object], seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            assert time.monotonic() < deadline, f"waited {seconds:g} s in vain\n{self.evidence()}"
+            time.sleep(0.05)
+
+    def until_committed(self, job: Job) -> None:
+        """Wait until a run has committed draws and is still at it."""
+        self.until(lambda: (status := self.status(job)).get("state") == "running" and status.get("step"))
+
+    def evidence(self) -> str:
+        """What there is to see when a test goes wrong."""
+        paths = sorted([*self.root.glob("sweeps/*/.submitit/*/*_log.*"), *self.root.glob("sweeps/*/logs/*")])
+        return "".join(f"\n== {path}\n{path.read_text()[-3000:]}" for path in paths)
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
