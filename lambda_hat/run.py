@@ -18,7 +18,7 @@ from lambda_hat import checkpoint, results
 from lambda_hat.cache import CompilationCache, compilation_cache
 from lambda_hat.chain import CAPACITY, Ensemble
 from lambda_hat.config import Job
-from lambda_hat.estimate import Setting
+from lambda_hat.estimate import Setting, quick_llc
 from lambda_hat.found import finished
 from lambda_hat.lease import Lease, LeaseHeld, LeaseLost, Owner
 from lambda_hat.ledger import Ledger, Pace
@@ -29,6 +29,7 @@ from lambda_hat.progress import Log, Reporter, Silent
 from lambda_hat.provenance import place, provenance
 from lambda_hat.stop import Interrupted, Stop
 from lambda_hat.store import Store, open_log, write_config, write_status
+from lambda_hat.summary import duration, with_error
 
 __all__ = ["Interrupted", "Outcome", "RunError", "Stop", "ensure_target", "execute"]
 
@@ -121,6 +122,7 @@ class _Run:
     pace: Pace = field(default_factory=Pace)
     mcse: float | None = None
     checked_at: int = 0
+    losses: list[np.ndarray] = field(default_factory=list)
 
     def to_the_end(self) -> Outcome:
         target, self.meta = load_target(self.job, self.store)
@@ -149,7 +151,7 @@ class _Run:
         while not self._is_done():
             if self.ledger.phase == "warmup" and self.ledger.step >= self.job.sampler.num_warmup:
                 state = self.ensemble.finish(state)
-                self.ledger.phase, self.ledger.step, self.pace = "sampling", 0, Pace()
+                self.ledger.phase, self.ledger.step, self.pace, self.losses = "sampling", 0, Pace(), []
             state = self._chunk(state)
             if self.stop.signum is not None and not self._is_done():
                 raise Interrupted(self.stop.signum, self.directory)
@@ -175,6 +177,9 @@ class _Run:
             self.ledger = Ledger.from_dict(carry.meta["ledger"])
             state = self._fit(carry.leaves)
             self.reporter.line(f"resuming at {self.ledger.phase} step {self.ledger.step}")
+            self.losses = (
+                [trace["loss"]] if (trace := results.read_trace(self.directory, self.ledger, "sampling")) else []
+            )
         if not self.ledger.places or self.ledger.places[-1]["place"] != here:
             since = {"phase": self.ledger.phase, "step": self.ledger.step}
             self.ledger.places.append({"place": here, "from": since})
@@ -236,12 +241,18 @@ class _Run:
         if len(ledger.chunks) >= _CHUNKS_BEFORE_MERGE:
             ledger.chunks = checkpoint.merge_trace(self.directory, self.lease.epoch, ledger.chunks)
         self._save_carry(state)
-        finite = arrays["loss"][np.isfinite(arrays["loss"])]
-        llc = self.setting.nbeta * (float(finite.mean()) - self.setting.loss_at_w0)
-        self._status("running", llc=llc)
+        self._tell(arrays["loss"].T)
+
+    def _tell(self, losses: np.ndarray) -> None:
+        """The running LLC with its error: in warm-up that of the last chunk, in sampling that of all draws."""
+        ledger = self.ledger
+        self.losses = [losses] if ledger.phase == "warmup" or not self.losses else [*self.losses, losses]
+        quick = quick_llc(np.concatenate(self.losses, axis=1), self.setting)
+        self._status("running", llc=quick.llc, llc_mcse=quick.mcse)
         total = self.job.sampler.num_warmup if ledger.phase == "warmup" else self.job.budget.draws
-        of = "" if total is None else f"/{total}"
-        self.reporter.status(f"{self.job.run_id} {ledger.phase} {ledger.step}{of}  LLC here {llc:.4g}")
+        of = "" if total is None else f" of {total}"
+        words = f"{ledger.phase} {ledger.step}{of}, {duration(ledger.computing)}: LLC {with_error(*quick)}"
+        self.reporter.status(f"{self.job.run_id} {words}")
 
     def _save_carry(self, state: Any) -> None:
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
