@@ -20,7 +20,14 @@ LAYERS = (
     ("lambda_hat.samplers", "lambda_hat.estimate"),
     ("lambda_hat.chain",),
     # Files, clocks and signals.
-    ("lambda_hat.files", "lambda_hat.memory", "lambda_hat.progress", "lambda_hat.provenance", "lambda_hat.stop", "lambda_hat.cache"),
+    (
+        "lambda_hat.files",
+        "lambda_hat.memory",
+        "lambda_hat.progress",
+        "lambda_hat.provenance",
+        "lambda_hat.stop",
+        "lambda_hat.cache",
+    ),
     ("lambda_hat.lease", "lambda_hat.store", "lambda_hat.ledger", "lambda_hat.trace_file"),
     ("lambda_hat.checkpoint", "lambda_hat.found", "lambda_hat.summary", "lambda_hat.plots"),
     # The host loop, the commands, and what submits.
