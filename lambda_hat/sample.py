@@ -20,7 +20,7 @@ def sample(config: "DictConfig") -> None:
     from lambda_hat.entry import job_of
     from lambda_hat.found import finished, set_aside
     from lambda_hat.store import Store
-    from lambda_hat.summary import sentences
+    from lambda_hat.summary import other_code, sentences
 
     job = job_of(config)
     store = Store(job.store.root)
@@ -29,6 +29,7 @@ def sample(config: "DictConfig") -> None:
         fate = "would be made" if analysis is None else "is finished"
         print(f"{job.run_id} {fate}: {store.run_dir(job.target_id, job.run_id)}")
         return
+    is_found = analysis is not None
     if analysis is None:
         if job.rerun:
             set_aside(job, store)
@@ -36,10 +37,11 @@ def sample(config: "DictConfig") -> None:
         from lambda_hat.run import execute
 
         analysis = execute(job, store, reporter_for_terminal()).analysis
-    else:
-        print("found, not made again (rerun=true makes it anew)")
     result = store.read_analysis(job.target_id, job.run_id)
     if result is not None:
+        if is_found:
+            made_by = other_code(result)
+            print(f"found, not made again (rerun=true makes it anew){'' if made_by is None else f'; {made_by}'}")
         print("\n".join(sentences(result)))
     print(f"analysis: {analysis}")
 

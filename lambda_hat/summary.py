@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from lambda_hat.provenance import commit, versions
+
 
 def with_error(value: float | None, error: float | None) -> str:
     """``12.34 ± 0.05``: the value to the digits that its error of two significant digits allows."""
@@ -27,6 +29,19 @@ def duration(seconds: float) -> str:
 def total_seconds(analysis: dict[str, Any]) -> float:
     """Seconds that a run took: compilation, warm-up and sampling, but not its target, which it shares."""
     return sum(value for name, value in analysis["seconds"].items() if name != "build")
+
+
+def other_code(analysis: dict[str, Any]) -> str | None:
+    """Which code made the result, in words, unless it was surely this code: ids hold no code."""
+    made, here = analysis["provenance"], commit()
+    if made["commit"] is None:
+        version, ours = made["versions"]["lambda-hat"], versions()["lambda-hat"]
+        return None if version == ours else f"made by version {version}, this is {ours}"
+    if made["dirty"]:
+        return f"made by commit {made['commit'][:10]} with uncommitted changes"
+    if made["commit"] == here["commit"]:
+        return None
+    return f"made by commit {made['commit'][:10]}, this is {(here['commit'] or 'not a checkout')[:14]}"
 
 
 def sentences(analysis: dict[str, Any]) -> list[str]:

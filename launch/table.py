@@ -9,8 +9,9 @@ from rich.table import Table
 
 from lambda_hat.config import Job, canonical, digest
 from lambda_hat.found import finished
+from lambda_hat.provenance import commit
 from lambda_hat.store import Store, read_status
-from lambda_hat.summary import total_seconds, with_error
+from lambda_hat.summary import other_code, total_seconds, with_error
 from launch import cluster
 from launch.backend import Backend
 from launch.plan import Plan, settings, target_label
@@ -150,7 +151,7 @@ def print_results(rows: Sequence[Row]) -> None:
     """One line a run, the reasons not to trust some, and whether samplers agree on each posterior."""
     console = _console()
     console.print(results_table(rows[:_MAX_ROWS]))
-    for line in [*_beyond(len(rows)), *_grouped_notes(rows), *agreements(rows)]:
+    for line in [*_beyond(len(rows)), *_grouped_notes(rows), *_other_code(rows), *agreements(rows)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -209,6 +210,16 @@ def _grouped_notes(rows: Sequence[Row]) -> Iterator[str]:
         yield f"{run_ids[0]}{others}: {note}"
     if len(owners) > _MAX_NOTES:
         yield f"... and {len(owners) - _MAX_NOTES} more reasons: see each run's analysis.json"
+
+
+def _other_code(rows: Sequence[Row]) -> Iterator[str]:
+    # One that this very commit made, if with uncommitted changes, is most likely of this very sweep.
+    analyses = [row.analysis for row in rows if row.analysis is not None]
+    foreign = [found for found in analyses if found["provenance"]["commit"] != commit()["commit"]]
+    makers = Counter(other_code(analysis) for analysis in foreign)
+    for maker, count in makers.items():
+        if maker is not None:
+            yield f"{count} of {len(rows)} runs {maker}; rerun=true makes them anew"
 
 
 def agreements(rows: Sequence[Row]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lambda_hat.config import Job
+from lambda_hat.provenance import commit, versions
 from lambda_hat.store import Store, write_json
 
 
@@ -21,6 +22,7 @@ def analysis_of(job: Job, **changes: Any) -> dict[str, Any]:
         "seconds": {"build": 100.0, "compile": 1.0, "warmup": 2.0, "sampling": 3.0},
         "progress": {"draws": job.budget.draws or 100, "gradients": 1, "seconds": 5.0, "mcse": 1e-9},
         "verdict": {"reliable": True, "reasons": []},
+        "provenance": {"commit": commit()["commit"], "dirty": False, "versions": versions()},
         **changes,
     }
 

@@ -90,6 +90,18 @@ def test_a_finished_run_is_found_until_rerun_or_a_larger_budget(
     assert any((store_root / ".trash").iterdir())
 
 
+def test_a_found_run_of_other_code_is_marked(run: Run, executed: list[Job], store_root: Path) -> None:
+    """Ids hold no code, so a result of another commit is found: the user must be told."""
+    command = ("sample", *QUADRATIC, f"store.root={store_root}", "budget=draws")
+    run(*command)
+    assert "made by" not in run(*command).out
+    (job,) = executed
+    publish(job, Store(store_root), provenance={"commit": "0123456789ab", "dirty": False})
+    assert "made by commit 0123456789, this is" in run(*command).out
+    publish(job, Store(store_root), provenance={"commit": "0123456789ab", "dirty": True})
+    assert "made by commit 0123456789 with uncommitted changes" in run(*command).out
+
+
 def test_a_dry_run_says_where_and_makes_nothing(run: Run, executed: list[Job], store_root: Path) -> None:
     ended = run("sample", *QUADRATIC, f"store.root={store_root}", "dry_run=true")
     assert "would be made" in ended.out
