@@ -24,10 +24,11 @@ def build(config: "DictConfig") -> None:
         print(f"{job.target_id} would be built: {store.target_dir(job.target_id)}")
         return
     if meta is None:
-        from lambda_hat.progress import reporter_for_terminal
+        from lambda_hat.progress import terminal_reporter
         from lambda_hat.run import ensure_target
 
-        meta = ensure_target(job, store, reporter_for_terminal())
+        with terminal_reporter() as reporter:
+            meta = ensure_target(job, store, reporter)
     report = meta["report"]
     print(
         f"d = {meta['dim']}, n = {meta['num_data']}, L_n(w0) = {report['loss']:.6g}, "

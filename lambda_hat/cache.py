@@ -60,6 +60,9 @@ class CompilationCache:
 
     def publish(self) -> None:
         """Share the entries made since; call it once compiled, so that a run killed later has not lost them."""
+        _attempt(self._publish)
+
+    def _publish(self) -> None:
         for entry in self.private.glob(_ENTRIES):
             if entry.name not in self._known and _decodes(entry):
                 _share(entry, self.shared / entry.name)
@@ -87,7 +90,7 @@ def compilation_cache(shared: Path) -> Iterator[CompilationCache]:
     finally:
         _configure(before)
         jax_cache.reset_cache()
-        _attempt(cache.publish)
+        cache.publish()
         shutil.rmtree(cache.private, ignore_errors=True)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 from lambda_hat.posterior import Posterior
-from lambda_hat.samplers.base import Kernel, Sampler, StepInfo
+from lambda_hat.samplers.base import Kernel, Sampler, StepInfo, rows_a_gradient
 
 # Draws that one call can record. The buffer is scalars only: 16384 draws of 8 chains are 5 MB.
 CAPACITY = 16384
@@ -119,16 +119,25 @@ class Ensemble:
         return _Plan(static, self.num_chains, phase), hyper
 
     def _key(self, phase: Phase) -> Key[Array, ""]:
-        return jax.random.fold_in(jax.random.key(self.seed), _PHASE_KEY[phase])
+        return jax.random.fold_in(jax.random.key(self.seed, impl="threefry2x32"), _PHASE_KEY[phase])
 
     def init(self) -> tuple[PyTree, StepInfo]:
         """The chains' first state, and what it cost."""
+        state, info = self._init()
+        gradients = np.asarray(info.gradients, np.int64) * self._rows_a_gradient
+        return state, info._replace(gradients=gradients)
+
+    def _init(self) -> tuple[PyTree, StepInfo]:
         plan, hyper = self._static("init")
         return _init(plan, hyper, self.posterior, self._key("init"))
 
+    @property
+    def _rows_a_gradient(self) -> int:
+        return rows_a_gradient(self.sampler, self.posterior.num_data)
+
     def template(self) -> PyTree:
         """Shapes and dtypes of the state, without computing it: what a checkpoint must fit."""
-        return jax.eval_shape(self.init)[0]
+        return jax.eval_shape(self._init)[0]
 
     def finish(self, state: PyTree) -> PyTree:
         """Freeze what warm-up tuned."""
@@ -148,4 +157,7 @@ class Ensemble:
         key, stretch = self._key(phase), _Stretch(start, length)
         state, trace = _advance(plan, hyper, self.posterior, state, key, stretch)
         # Cut on the host: on the device every new length would be a new program.
-        return state, {name: np.asarray(leaf)[:length] for name, leaf in trace._asdict().items()}
+        columns = {name: np.asarray(leaf)[:length] for name, leaf in trace._asdict().items()}
+        # In rows: see rows_a_gradient.
+        columns["gradients"] = columns["gradients"].astype(np.int64) * self._rows_a_gradient
+        return state, columns

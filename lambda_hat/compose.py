@@ -4,6 +4,7 @@ quarter of a second each); values are set on copies (about a millisecond). Needs
 import copy
 import itertools
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import hydra
@@ -150,7 +151,12 @@ def plain(config: DictConfig) -> Config:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError([f"{key}: has no default; set {key}=..." for key in missing])
-    return cast(Config, container)
+    composed = cast(Config, container)
+    # What is frozen for an element, or retried from elsewhere, must find the same file; the id hashes its bytes.
+    for node in composed.values():
+        if isinstance(node, dict) and isinstance(node.get("path"), str):
+            node["path"] = str(Path(node["path"]).absolute())
+    return composed
 
 
 def compose_jobs(composer: Composer, sets: Iterable[OverrideSet]) -> list[Composed]:

@@ -36,6 +36,8 @@ Int = Annotated[int, BeforeValidator(_refuse_bool)]
 Float = Annotated[float, BeforeValidator(_refuse_bool)]
 PositiveInt = Annotated[Int, Field(gt=0)]
 NonNegativeInt = Annotated[Int, Field(ge=0)]
+# Beyond 32 bits a seed would be cut, and two ids would share one stream.
+Seed = Annotated[Int, Field(ge=0, lt=2**32)]
 PositiveFloat = Annotated[Float, Field(gt=0)]
 NonNegativeFloat = Annotated[Float, Field(ge=0)]
 Fraction = Annotated[Float, Field(gt=0, lt=1)]
@@ -220,7 +222,7 @@ def digest(kind: str, config: Any, parents: list[str] | None = None) -> str:
 
 _PLAIN_NODES = {"posterior": PosteriorConfig, "budget": Budget, "store": StoreConfig}
 _TYPED_NODES = ("model", "data", "teacher", "training", "sampler")
-_SCALARS: dict[str, Any] = {"num_chains": PositiveInt, "seed": NonNegativeInt, "rerun": bool}
+_SCALARS: dict[str, Any] = {"num_chains": PositiveInt, "seed": Seed, "rerun": bool}
 _IGNORED = {"wait", "dry_run"}  # the launcher's words, consumed before a job is made
 
 

@@ -66,6 +66,8 @@ def _past_hydra(task: "Callable[[DictConfig], Any]") -> "Callable[[DictConfig], 
     def carrying(config: "DictConfig") -> Any:
         try:
             return task(config)
+        except KeyboardInterrupt:
+            sys.exit("error: stopped; the same command starts again where the store stands")
         except Exception as error:
             raise _Raised(error) from error
 

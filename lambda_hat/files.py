@@ -28,6 +28,7 @@ _BROKEN_FILE = (zipfile.BadZipFile, ValueError, KeyError, EOFError, NotImplement
 _WAYS_OUT = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
     errno.EDQUOT: "your disk quota is spent: free some space and run the same command again",
+    errno.EFBIG: "the file is larger than may be (ulimit -f): raise that and run the same command again",
     errno.EROFS: "it is read-only: choose another store with store.root=DIR",
     errno.EACCES: "permission denied: make it writable, or choose another store with store.root=DIR",
     errno.EPERM: "not permitted: make it writable, or choose another store with store.root=DIR",
@@ -148,8 +149,10 @@ def read_json(path: Path) -> Document | None:
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Freeze ``config`` as ``folder/config.yaml``."""
-    write_bytes(folder / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False).encode())
+    """Freeze ``config`` as ``folder/config.yaml``; one that says the same already is left alone."""
+    path, data = folder / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False).encode()
+    if read_bytes(path) != data:
+        write_bytes(path, data)
 
 
 def read_config(folder: Path) -> Document | None:

@@ -1,6 +1,7 @@
 """Targets at the edge: find or build one in the store, and bring one back as arrays."""
 
 import time
+import traceback
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from lambda_hat.config import ConfigError, Job
 from lambda_hat.lease import Lease, LeaseHeld, Owner
 from lambda_hat.progress import Reporter, Silent
 from lambda_hat.provenance import provenance
-from lambda_hat.store import Store
+from lambda_hat.store import Store, write_status
 from lambda_hat.targets.base import Built, Target
 
 _SECONDS_BETWEEN_POLLS = 1.0
@@ -36,7 +37,12 @@ def ensure_target(job: Job, store: Store, reporter: Reporter | None = None) -> d
             continue
         with lease:
             if store.read_meta(job.target_id) is None:
-                _build(job, store, reporter)
+                try:
+                    _build(job, store, reporter)
+                except Exception as error:  # recorded for whoever waits for this target, then raised
+                    words = {"error": str(error), "traceback": traceback.format_exc()}
+                    write_status(store.target_dir(job.target_id), state="failed", **words)
+                    raise
     return meta
 
 

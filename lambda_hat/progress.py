@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -84,3 +86,14 @@ class Log:
 def reporter_for_terminal() -> Reporter:
     """A live line where standard error is a terminal, plain lines where it is a file or a pipe."""
     return LiveReporter() if sys.stderr.isatty() else PlainReporter()
+
+
+@contextmanager
+def terminal_reporter() -> Iterator[Reporter]:
+    """:func:`reporter_for_terminal`, whose live line is gone after the block."""
+    reporter = reporter_for_terminal()
+    try:
+        yield reporter
+    finally:
+        if isinstance(reporter, LiveReporter):
+            reporter.close()

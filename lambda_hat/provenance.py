@@ -1,6 +1,7 @@
 """Where a result came from: versions, commit, machine. Stands in every meta.json and analysis.json."""
 
 import functools
+import os
 import platform
 import socket
 import subprocess
@@ -8,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("lambda-hat", "jax", "jaxlib", "blackjax", "optax", "numpy", "scipy", "scikit-learn")
+_PACKAGES = ("lambda-hat", "jax", "jaxlib", "blackjax", "optax", "numpy", "scipy", "scikit-learn", "arviz-stats")
 
 
 @functools.cache
@@ -41,9 +42,11 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def place(backend: str, device: str) -> dict[str, str]:
-    """Where a stretch of a run was computed; a trace is bit-identical only within one such place."""
-    return {"host": socket.gethostname(), "backend": backend, "device": device, "cpu": cpu_model()}
+def place(backend: str, device: str) -> dict[str, Any]:
+    """Where and by what a stretch of a run was computed; a trace is bit-identical only within one such place."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = {"host": socket.gethostname(), "backend": backend, "device": device, "cpu": cpu_model(), "cores": cores}
+    return {**machine, "versions": versions(), **commit()}
 
 
 @functools.cache
@@ -59,4 +62,4 @@ def cpu_model() -> str:
 
 def provenance(backend: str, device: str, dtype: str) -> dict[str, Any]:
     """Everything above, with the dtype of the computation."""
-    return {"versions": versions(), **commit(), **place(backend, device), "dtype": dtype}
+    return {**place(backend, device), "dtype": dtype}

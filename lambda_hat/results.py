@@ -57,6 +57,11 @@ def read_trace(directory: Path, ledger: Ledger, phase: TracePhase) -> dict[str, 
     if merged:
         stored = trace_file.read_trace_file(directory / "trace.nc")
         whole = stored.trace if phase == "sampling" else stored.warmup
+        if whole["loss"].shape[1] < merged:
+            raise StoreError(
+                f"{directory / 'trace.nc'}: needs {merged} {phase} steps, which the checkpoint counts on, got "
+                f"{whole['loss'].shape[1]}: it was replaced by an older one; rerun=true makes the run anew"
+            )
         parts.append({name: column[:, :merged] for name, column in whole.items()})
     names = [name for name in ledger.chunks if Chunk.parse(name).phase == phase]
     if names:

@@ -78,7 +78,7 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
             log = Log(file, reporter)
             try:
                 with (stop or Stop()).listening() as listening, jax.enable_x64(job.sampler.dtype == "float64"):
-                    return _Run(job, store, directory, lease, cache, log, listening).to_the_end()
+                    outcome = _Run(job, store, directory, lease, cache, log, listening).to_the_end()
             except Interrupted as interruption:
                 write_status(directory, state="interrupted", error=str(interruption))
                 raise
@@ -88,6 +88,10 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
                 log.line(f"failed: {error}")
                 write_status(directory, state="failed", error=str(error), traceback=traceback.format_exc())
                 raise
+    # Published is finished: a picture that cannot be drawn is an error of its own.
+    if job.store.plots == "all":
+        results.draw(directory)
+    return outcome
 
 
 def _claim(job: Job, store: Store, directory: Path, reporter: Reporter) -> Lease | None:
@@ -296,7 +300,5 @@ class _Run:
     def _publish(self, origin: results.Origin) -> Path:
         self.lease.check()
         path = results.publish(self.directory, self.ledger, origin)
-        if self.job.store.plots == "all":
-            results.draw(self.directory)
         self._status("finished")
         return path

@@ -33,10 +33,16 @@ def sample(config: "DictConfig") -> None:
     if analysis is None:
         if job.rerun:
             set_aside(job, store)
-        from lambda_hat.progress import reporter_for_terminal
+        from lambda_hat.progress import terminal_reporter
         from lambda_hat.run import execute
 
-        analysis = execute(job, store, reporter_for_terminal()).analysis
+        with terminal_reporter() as reporter:
+            analysis = execute(job, store, reporter).analysis
+    elif job.store.plots == "all" and not (analysis.parent / "diagnostics").is_dir():
+        # Made with store.plots=none, or ended while it drew.
+        from lambda_hat.results import draw
+
+        draw(analysis.parent)
     result = store.read_analysis(job.target_id, job.run_id)
     if result is not None:
         if is_found:

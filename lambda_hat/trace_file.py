@@ -5,6 +5,7 @@ columns of the trace, under ArviZ's names), all over (chain, draw). Written thro
 pandas would cost most of a second, which must not stand before publishing. Atomic publishing is the caller's.
 """
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,8 +48,10 @@ def write_trace_file(
     """
     import h5netcdf
 
+    # HDF5 does not bear a write that fails: a full disk ends the process by SIGSEGV. So it writes into memory.
+    image = io.BytesIO()
     known = {"nbeta": setting.nbeta, "gamma": setting.gamma, "loss_at_w0": setting.loss_at_w0}
-    with h5netcdf.File(path, "w") as file:
+    with h5netcdf.File(image, "w") as file:
         # ArviZ looks for these two when it names a file's origin and its dimensions.
         file.attrs.update({"creation_library": "lambda_hat", "sample_dims": ["chain", "draw"], **known, **attrs})
         llc = llc_draws(trace["loss"], setting.nbeta, setting.loss_at_w0)
@@ -56,6 +59,7 @@ def write_trace_file(
         for phase, group in zip((trace, warmup), _GROUPS, strict=True):
             kept = {name: values for name, values in phase.items() if name == "loss" or not _is_undefined(values)}
             _write_group(file, group, {_NAMES[name]: values for name, values in kept.items()})
+    path.write_bytes(image.getbuffer())
 
 
 def read_trace_file(path: Path) -> TraceFile:

@@ -32,23 +32,21 @@ def reasons(statistics: Statistics, trace: Trace, setting: Setting) -> list[str]
     """Every reason not to trust ``statistics``, the most fundamental first; empty for a healthy run."""
     x = llc_draws(trace["loss"], setting.nbeta, setting.loss_at_w0)
     if statistics.num_draws == 0:
-        found = [
+        return [
             "no draws: the budget was spent in warm-up; raise the budget, or lower sampler.num_warmup",
             *_centre(statistics, setting),
         ]
-    else:
-        found = [
-            *_size(statistics),
-            *_not_finite(x),
-            *_stuck(x),
-            *_mixing(statistics, x),
-            *_divergences(statistics),
-            *_virial(statistics),
-            *_importance(statistics),
-            *_negative(statistics, x),
-            *_centre(statistics, setting),
-        ]
-    return [*found, *(f"target: {warning}" for warning in setting.report.get("warnings", ()))]
+    return [
+        *_size(statistics),
+        *_not_finite(x),
+        *_stuck(x),
+        *_mixing(statistics, x),
+        *_divergences(statistics),
+        *_virial(statistics, trace),
+        *_importance(statistics),
+        *_negative(statistics, x),
+        *_centre(statistics, setting),
+    ]
 
 
 def _size(statistics: Statistics) -> Iterator[str]:
@@ -134,21 +132,23 @@ def _divergences(statistics: Statistics) -> Iterator[str]:
         )
 
 
-def _virial(statistics: Statistics) -> Iterator[str]:
+def _virial(statistics: Statistics, trace: Trace) -> Iterator[str]:
     virial = statistics.virial
+    values = trace.get("virial")
+    if values is not None and np.isfinite(values).any() and not np.isfinite(values).all():
+        lost = int(np.count_nonzero(~np.isfinite(values)))
+        yield f"the virial is not finite in {lost} draws: gradients overflow there; lower sampler.step_size"
     if abs(virial.z) > MAX_Z:
         offset = virial.value - virial.expected
         # In a quadratic, each unit of the virial that a direction is off moves the LLC by at most one half.
         yield (
             f"the virial E[(w - w0) . grad U] is {virial.value:.4g} +- {virial.mcse:.2g} and needs to be d = "
             f"{virial.expected} ({virial.z:+.1f} errors; on a quadratic the LLC is then off by up to "
-            f"{abs(offset) / 2:.2g}): {_why_virial(offset, is_variational=statistics.importance is not None)}"
+            f"{abs(offset) / 2:.2g}): {_why_virial(offset)}"
         )
 
 
-def _why_virial(offset: float, *, is_variational: bool) -> str:
-    if is_variational:
-        return "the fitted q is not the posterior; fit longer, or raise sampler.num_components or sampler.rank"
+def _why_virial(offset: float) -> str:
     if offset < 0:
         return (
             "the chains have not spread over the posterior yet, or the sampler is biased; lengthen "
@@ -224,7 +224,8 @@ def gradient_bias_bound(setting: Setting) -> float:
     gradient = setting.nbeta * float(setting.report.get("gradient_norm") or 0.0)
     if gradient == 0:
         return 0.0
-    lowest, _ = _curvatures(setting)
+    # Lanczos finds the lowest curvature from above, so that only a whole spectrum can vouch for a positive one.
+    lowest = _curvatures(setting)[0] if setting.report.get("is_whole_spectrum") else 0.0
     stiffness = setting.gamma + setting.nbeta * max(lowest, 0.0)
     return gradient**2 * (stiffness + setting.gamma) / (2 * stiffness**2) if stiffness > 0 else math.inf
 

@@ -1,6 +1,5 @@
 """The pages are true: their commands run, their links resolve, and configuration.md is what the schema says."""
 
-import json
 import os
 import re
 import runpy
@@ -9,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.jobs import warm_store
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -20,16 +21,23 @@ def commands(path: Path) -> list[str]:
     return [match["code"] for match in BLOCK.finditer(path.read_text()) if not match["reason"]]
 
 
+@pytest.fixture(scope="module")
+def readers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all pages are tried, so that a later page finds the runs of an earlier one, as a reader's would."""
+    folder = tmp_path_factory.mktemp("reader")
+    warm_store(folder / "runs")
+    return folder
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
 @pytest.mark.timeout(600)
-@pytest.mark.usefixtures("warm_store")
-def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_run(page: Path, readers_folder: Path) -> None:
     """As a reader would: one after the other, in one folder, with this environment's commands first on the path."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for code in commands(page):
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", code],
-            cwd=tmp_path,
+            cwd=readers_folder,
             env={**os.environ, "PATH": path},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -77,14 +85,3 @@ def test_every_key_has_a_meaning() -> None:
     """A row of the page whose last cell is empty is a field that its class's docstring leaves out."""
     empty = [line for line in WRITER["page"]().splitlines() if re.match(r"\| `\w+` \|.*\|  \|$", line)]
     assert not empty
-
-
-@pytest.mark.usefixtures("warm_store")
-def test_every_field_of_an_analysis_is_documented(tmp_path: Path) -> None:
-    words = ["model=quadratic", "sampler=hmc", "sampler.num_warmup=10", "budget=draws", "budget.draws=20"]
-    command = [sys.executable, "-m", "lambda_hat.sample", *words, "store.plots=none"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    analysis = json.loads(Path(tmp_path, done.stdout.strip().rpartition("analysis: ")[2]).read_text())
-    rows = re.findall(r"^\| (`.+?`) \|", (ROOT / "docs" / "store.md").read_text(), flags=re.MULTILINE)
-    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(analysis)

@@ -18,7 +18,7 @@ from lambda_hat.store import Store
 from tests.results import publish
 
 ROOT = Path(__file__).resolve().parent.parent
-QUADRATIC = ("model=quadratic", "model.curvatures=[0.01,0.1,1,10]", "data.n=5000")
+QUADRATIC = ("model=quadratic", "model.curvatures=[0.01,0.1,1,10]", "data.n=5000", "store.plots=none")
 
 
 class Ended(NamedTuple):

@@ -12,7 +12,8 @@ NBETA, LOSS_AT_W0, DIM, CHAINS, DRAWS = 200.0, 0.7, 50, 4, 2000
 
 
 def setting(gamma: float = 1.0, nbeta: float = NBETA, **report: object) -> Setting:
-    healthy = {"gradient_norm": 1e-9, "hessian_min": 0.0, "hessian_max": 10.0, "warnings": []}
+    spectrum = {"hessian_min": 0.0, "hessian_max": 10.0, "is_whole_spectrum": True}
+    healthy = {"gradient_norm": 1e-9, **spectrum, "warnings": []}
     return Setting(nbeta, gamma, DIM, 1000, LOSS_AT_W0, {**healthy, **report})
 
 
@@ -231,9 +232,25 @@ def test_rounding_of_eigenvalues_is_no_saddle() -> None:
     assert not estimate(healthy(), setting(gamma=0.0, gradient_norm=0.0, hessian_min=-1e-12)).reasons
 
 
-def test_target_warnings_are_carried() -> None:
-    warning = "the gradient norm is still 0.01 after 1000 iterations"
-    assert only_reason(healthy(), setting(warnings=[warning])) == f"target: {warning}"
+def test_a_partial_spectrum_vouches_for_no_curvature() -> None:
+    """Sees Lanczos' lowest value, which lies above the true one, taken for the curvature that holds a gradient."""
+    report = {"gradient_norm": 0.003, "hessian_min": 5.0}
+    assert not estimate(healthy(), setting(**report)).reasons
+    assert "w0 is no minimum" in only_reason(healthy(), setting(**report, is_whole_spectrum=False))
+
+
+def test_a_warning_of_the_build_is_judged_at_this_gamma() -> None:
+    """What the build says aloud holds for gamma = 1; the verdict measures w0 by the run's own posterior."""
+    warnings = ["w0 is a saddle point: the Hessian's eigenvalues reach from -0.001 to 3"]
+    report = {"hessian_min": -0.001, "hessian_max": 3.0, "warnings": warnings}
+    assert not estimate(healthy(), setting(gamma=100.0, **report)).reasons
+    assert "w0 is a saddle point" in only_reason(healthy(), setting(gamma=1.0, **report))
+
+
+def test_a_virial_that_is_not_finite_is_said() -> None:
+    trace = healthy()
+    trace["virial"][0, 3] = np.nan
+    assert only_reason(trace).startswith("the virial is not finite in 1 draws")
 
 
 def test_a_report_without_curvature_is_enough() -> None:

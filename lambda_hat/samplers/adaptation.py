@@ -175,7 +175,7 @@ def info_at(
     """What the chains' log density and its gradient, already evaluated, say: the loss and the virial."""
     loss = jax.vmap(posterior.loss_from_logdensity)(chains.logdensity, chains.position)
     virial = -jnp.sum(chains.position * chains.logdensity_grad, -1)
-    return step_info(loss, num_gradients * posterior.num_data, virial=virial, **known)
+    return step_info(loss, num_gradients, virial=virial, **known)
 
 
 def tuned_kernel(

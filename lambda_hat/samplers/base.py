@@ -36,7 +36,8 @@ class StepInfo(NamedTuple):
 
     loss: L_n(w) of the full data at the new state. virial: (w - w0) . grad U(w), whose expectation is d under
     the posterior. energy: the Hamiltonian, for energy plots. log_weight: log pi - log q of an independent draw
-    from q (variational). gradients: per-row gradients spent (int). acceptance: a probability. diverged: bool.
+    from q (variational). gradients: gradients taken (int), each of
+    ``batch_size`` rows, or of all where a sampler has none. acceptance: a probability. diverged: bool.
     """
 
     loss: "Float[Array, ' chain']"
@@ -124,6 +125,14 @@ def thin(
         )
 
     return draw
+
+
+def rows_a_gradient(sampler: Sampler, num_data: int) -> int:
+    """Rows that one gradient of ``sampler`` averages over: its minibatch, or all of them.
+
+    Counts meet rows on the host only: on the device their product would overflow 32 bits.
+    """
+    return getattr(sampler, "batch_size", None) or num_data
 
 
 def check_batch(batch_size: int | None, num_data: int) -> None:

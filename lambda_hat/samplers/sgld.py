@@ -116,7 +116,7 @@ class SGLD:
             def step(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
                 chains, virial = updates(key, state.chains, state.updates)
                 state = State(chains, state.updates + self.steps_per_draw)
-                return state, info_of(chains, self.steps_per_draw * self.batch_size, virial=virial)
+                return state, info_of(chains, self.steps_per_draw, virial=virial)
 
             return step
 

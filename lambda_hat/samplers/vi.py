@@ -86,16 +86,13 @@ class VI:
             q = vi_family.start(start_key, self.num_components, self.rank, u0[0])
             scale, num_gradients = self._whitening(probe_key, posterior, num_chains)
             state = State(q, adam.init(q), scale, jnp.zeros((), jnp.int32))
-            return state, step_info(jax.vmap(posterior.loss)(u0), num_gradients * self._num_rows(posterior))
+            return state, step_info(jax.vmap(posterior.loss)(u0), num_gradients)
 
         def step(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
             loss, log_weight = samples(key, jnp.arange(num_chains), state)
             return state, step_info(loss, 0, log_weight=log_weight, diverged=~jnp.isfinite(log_weight))
 
         return Kernel(init, self._fit_step(posterior, num_chains, adam), lambda state: state, step)
-
-    def _num_rows(self, posterior: "Posterior") -> int:
-        return posterior.num_data if self.batch_size is None else self.batch_size
 
     def _fit_step(self, posterior: "Posterior", num_chains: int, adam: "GradientTransformation"):
         import jax
@@ -104,7 +101,6 @@ class VI:
 
         elbos = per_chain(self._elbo(posterior), num_chains)
         schedule = optax.cosine_decay_schedule(1.0, max(self.num_warmup, 1))
-        gradients = self.num_components * self._num_rows(posterior)
 
         def adapt(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
             def objective(q: "Mixture"):
@@ -121,7 +117,7 @@ class VI:
             state = jax.tree.map(lambda new, old: jnp.where(is_sound, new, old), fitted, state)
             info = step_info(
                 posterior.loss_at_w0 + excess,
-                gradients,
+                self.num_components,
                 log_weight=values + jnp.sum(jnp.log(state.scale)),
                 diverged=~jnp.isfinite(values) | ~is_sound,
             )

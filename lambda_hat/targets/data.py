@@ -215,6 +215,11 @@ class File:
         if columns.dtype.kind == "f":
             self._numbers(", ".join(self.targets), columns)
         labels = columns[:, 0]
+        holes = [row for row, label in enumerate(labels) if label is None or label != label]
+        if holes:
+            raise ConfigError(
+                [f"data.targets: the labels of {self.path} need to be there in every row, got none in row {holes[0]}"]
+            )
         return labels.astype(str) if labels.dtype.kind == "O" else labels
 
     def _columns(self) -> dict[str, np.ndarray]:

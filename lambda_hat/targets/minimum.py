@@ -66,7 +66,7 @@ def _descend(target: Target, training: Training) -> np.ndarray:
     if batch_size is not None and batch_size >= target.num_data:
         batch_size = None
     plan = _Plan(training.optimizer, training.schedule, training.steps, batch_size)
-    w = _gradient_steps(plan, narrow, training.learning_rate, jax.random.key(training.seed))
+    w = _gradient_steps(plan, narrow, training.learning_rate, jax.random.key(training.seed, impl="threefry2x32"))
     return np.asarray(w, float)
 
 
@@ -141,7 +141,15 @@ def _num_vectors(dim: int, at_most: int) -> int:
     return min(at_most, max(5, _KEPT_NUMBERS // dim))
 
 
-def _extreme_eigenvalues(target: Target) -> tuple[float, float]:
+class Spectrum(NamedTuple):
+    """The ends of a Hessian's spectrum (None: not measured), and whether they are those of all d directions."""
+
+    least: float | None
+    greatest: float | None
+    is_whole: bool
+
+
+def _extreme_eigenvalues(target: Target) -> Spectrum:
     """The least and the greatest eigenvalue of the Hessian of L_n at w0, by Lanczos.
 
     Ritz values lie between the true ends. m steps, every vector kept orthogonal to all others, find isolated
@@ -152,7 +160,7 @@ def _extreme_eigenvalues(target: Target) -> tuple[float, float]:
     vector = np.random.default_rng(0).standard_normal(dim)
     basis = np.empty((num_steps, dim))
     diagonal, off_diagonal = np.zeros(num_steps), np.zeros(num_steps)
-    step = 0
+    step, is_whole = 0, num_steps == dim
     for step in range(num_steps):
         basis[step] = vector / np.linalg.norm(vector)
         vector = np.array(_hessian_vector(target, target.w0, jnp.asarray(basis[step])))
@@ -162,9 +170,10 @@ def _extreme_eigenvalues(target: Target) -> tuple[float, float]:
             vector -= basis[: step + 1].T @ (basis[: step + 1] @ vector)
         off_diagonal[step] = np.linalg.norm(vector)
         if off_diagonal[step] <= 1e-12 * size:
-            break  # all that the first vector can reach
+            is_whole = True  # all that the first vector can reach, which is every eigenvalue that there is
+            break
     ritz = eigvalsh_tridiagonal(diagonal[: step + 1], off_diagonal[:step])
-    return float(ritz[0]), float(ritz[-1])
+    return Spectrum(float(ritz[0]), float(ritz[-1]), is_whole)
 
 
 def examine(
@@ -189,12 +198,13 @@ def examine(
     w0 = _rounded(w0, training.dtype)
     target = _on_device(model, kept, w0, num_data)
     loss, gradient = _value_and_grad(target, target.w0)
-    least, greatest = _extreme_eigenvalues(target) if np.isfinite(loss) else (None, None)
+    spectrum = _extreme_eigenvalues(target) if np.isfinite(loss) else Spectrum(None, None, False)
     report: dict[str, Any] = {
         "loss": float(loss),
         "gradient_norm": _norm(gradient),
-        "hessian_max": greatest,
-        "hessian_min": least,
+        "hessian_max": spectrum.greatest,
+        "hessian_min": spectrum.least,
+        "is_whole_spectrum": spectrum.is_whole,
         "dim": int(w0.size),
         "has_rows": "inputs" in arrays,
         "training": facts,
@@ -210,7 +220,7 @@ def _usual_nbeta(num_data: int) -> float:
 
 def _gradient_warnings(report: dict[str, Any], num_data: int, training: Training) -> list[str]:
     norm = report["gradient_norm"]
-    lowering = 0.5 * (_usual_nbeta(num_data) * norm) ** 2
+    lowering = (_usual_nbeta(num_data) * norm) ** 2
     if norm <= training.gradient_tolerance or lowering <= _HARMLESS * report["dim"] / 2:
         return []
     way_out = (

@@ -15,7 +15,10 @@ def _ends(curvatures: np.ndarray) -> tuple[float, float]:
     with jax.enable_x64(True):
         arrays = {"curvatures": jnp.asarray(curvatures)}
         target = Target(jnp.zeros(curvatures.size), arrays, Quadratic(dim=curvatures.size), 100)
-        return minimum._extreme_eigenvalues(target)
+        spectrum = minimum._extreme_eigenvalues(target)
+    assert spectrum.least is not None
+    assert spectrum.greatest is not None
+    return spectrum.least, spectrum.greatest
 
 
 @pytest.mark.parametrize("curvatures", [[2.0], [3.0, 3.0, 3.0], [0.0, 0.0], [1e-6, 0.1, 1e3], [-2.0, 0.5, 1.0]])
