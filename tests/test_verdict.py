@@ -234,17 +234,19 @@ def test_rounding_of_eigenvalues_is_no_saddle() -> None:
 
 def test_a_partial_spectrum_vouches_for_no_curvature() -> None:
     """Sees Lanczos' lowest value, which lies above the true one, taken for the curvature that holds a gradient."""
-    report = {"gradient_norm": 0.003, "hessian_min": 5.0}
-    assert not estimate(healthy(), setting(**report)).reasons
-    assert "w0 is no minimum" in only_reason(healthy(), setting(**report, is_whole_spectrum=False))
+    whole = setting(gradient_norm=0.003, hessian_min=5.0)
+    part = setting(gradient_norm=0.003, hessian_min=5.0, is_whole_spectrum=False)
+    assert not estimate(healthy(), whole).reasons
+    assert "w0 is no minimum" in only_reason(healthy(), part)
 
 
 def test_a_warning_of_the_build_is_judged_at_this_gamma() -> None:
     """What the build says aloud holds for gamma = 1; the verdict measures w0 by the run's own posterior."""
     warnings = ["w0 is a saddle point: the Hessian's eigenvalues reach from -0.001 to 3"]
-    report = {"hessian_min": -0.001, "hessian_max": 3.0, "warnings": warnings}
-    assert not estimate(healthy(), setting(gamma=100.0, **report)).reasons
-    assert "w0 is a saddle point" in only_reason(healthy(), setting(gamma=1.0, **report))
+    tight = setting(gamma=100.0, hessian_min=-0.001, warnings=warnings)
+    loose = setting(gamma=1.0, hessian_min=-0.001, warnings=warnings)
+    assert not estimate(healthy(), tight).reasons
+    assert "w0 is a saddle point" in only_reason(healthy(), loose)
 
 
 def test_a_virial_that_is_not_finite_is_said() -> None:
