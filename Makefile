@@ -46,10 +46,11 @@ lint: setup
 test-slow: setup  ## the tests that need minutes each
 	$(PYTEST) -m slow --timeout 3600
 
-bench: setup  ## measure start-up and memory; prints, changes nothing
+bench: setup  ## measure start-up, memory and launching (on a SLURM of its own; 20 minutes); prints, changes nothing
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/choices.py
+	$(BIN)/python -m benchmarks.launching
 
 docs: setup  ## write docs/configuration.md anew from the schema
 	$(BIN)/python docs/write_configuration.py

@@ -126,8 +126,8 @@ def test_low_ess_says_how_many_draws_would_do() -> None:
 
 def test_divergences() -> None:
     trace = healthy()
-    trace["diverged"][1, 5:206] = True
-    assert only_reason(trace).startswith("201 of 8000 draws diverged")
+    trace["diverged"][1, 5:86] = True
+    assert only_reason(trace).startswith("81 of 8000 draws diverged")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class NUTS:
 
     step_size: PositiveFloat = 0.01
     max_num_doublings: Annotated[PositiveInt, Field(le=20)] = 10
-    target_acceptance: Fraction = 0.95
+    target_acceptance: Fraction = 0.99
     mass: Literal["identity", "diagonal"] = "identity"
     num_warmup: NonNegativeInt = 500
     steps_per_draw: PositiveInt = 1

@@ -66,10 +66,14 @@ class Lab:
     Args:
         accounting: With slurmdbd and a database, so that sacct works.
         warns_of_preemption: SLURM's ``preempt_send_user_signal``: USR2 first, the rest later.
+        max_array_size: SLURM's ``MaxArraySize``.
+        min_job_age: Seconds for which the controller remembers jobs that have ended.
     """
 
     accounting: bool = False
     warns_of_preemption: bool = True
+    max_array_size: int = MAX_ARRAY_SIZE
+    min_job_age: int = 3600
     root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="lab-")))
     _daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -136,6 +140,18 @@ class Lab:
             self.start_daemon("slurmctld", "slurmctld", "-D")
             self._until(self._all_idle, 60, "every node is idle")
 
+    def forget_ended_jobs(self) -> None:
+        """Have the controller forget what has ended, which on most clusters it does after five minutes."""
+        usual = self.min_job_age
+        self._set_min_job_age(2)
+        self._until(lambda: self.run("squeue", "-h", "-t", "all") == self.run("squeue", "-h"), 60, "jobs are forgotten")
+        self._set_min_job_age(usual)
+
+    def _set_min_job_age(self, seconds: int) -> None:
+        self.min_job_age = seconds
+        self._write_config()
+        self.run("scontrol", "reconfigure")
+
     def start_daemon(self, name: str, *command: str, **environment: str) -> None:
         log = (self.root / "log" / f"{name}.out").open("ab")
         with log:
@@ -178,8 +194,7 @@ class Lab:
         self.run("sacctmgr", "-i", "add", "user", getpass.getuser(), "account=lab")
 
     def _write_config(self) -> None:
-        config = slurm_conf(self.root, self._port, accounting=self.accounting, warns=self.warns_of_preemption)
-        (self.root / "slurm.conf").write_text(config)
+        (self.root / "slurm.conf").write_text(slurm_conf(self, self._port))
         nodes = ",".join(GPU_NODES)
         (self.root / "gres.conf").write_text(
             f"NodeName={nodes} Name=gpu {_fake_gpus(self.root)} Flags=nvidia_gpu_env\n"
@@ -203,20 +218,22 @@ class Lab:
         raise LabError(f"waited {seconds:g} s in vain until {what}{logs}")
 
 
-def slurm_conf(root: Path, port: int, *, accounting: bool, warns: bool) -> str:
+def slurm_conf(lab: Lab, port: int) -> str:
     """The configuration of the whole cluster."""
+    root = lab.root
     host, user = socket.gethostname().partition(".")[0], getpass.getuser()
     database = (
         f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=localhost\n"
         f"AccountingStoragePort={port + 2}\nAccountingStoragePass={root}/munge/socket\n"
         "AccountingStorageEnforce=associations,limits\n"
-        if accounting
+        if lab.accounting
         else "AccountingStorageType=accounting_storage/none\n"
     )
-    warning = "SlurmctldParameters=preempt_send_user_signal\n" if warns else ""
+    warning = "SlurmctldParameters=preempt_send_user_signal\n" if lab.warns_of_preemption else ""
     nodes = "".join(
-        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port + 3 + number} CPUs=8 RealMemory=16000"
-        f"{f' Gres=gpu:{NUM_GPUS}' if node in GPU_NODES else ''}\n"
+        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port + 3 + number} "
+        # A GPU node holds a GPU preset's array at once.
+        f"{f'CPUs=16 RealMemory=99000 Gres=gpu:{NUM_GPUS}' if node in GPU_NODES else 'CPUs=8 RealMemory=16000'}\n"
         for number, node in enumerate((*CPU_NODES, *GPU_NODES))
     )
     cpu, gpu = ",".join(CPU_NODES), ",".join(GPU_NODES)
@@ -248,9 +265,9 @@ SlurmdParameters=config_overrides
 GresTypes=gpu
 ReturnToService=2
 JobRequeue=1
-MaxArraySize={MAX_ARRAY_SIZE}
-MaxJobCount=5000
-MinJobAge=3600
+MaxArraySize={lab.max_array_size}
+MaxJobCount=20000
+MinJobAge={lab.min_job_age}
 KillWait=10
 SlurmdTimeout=15
 SlurmctldTimeout=30
