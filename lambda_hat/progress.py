@@ -83,17 +83,14 @@ class Log:
         self._beside.status(text)
 
 
-def reporter_for_terminal() -> Reporter:
-    """A live line where standard error is a terminal, plain lines where it is a file or a pipe."""
-    return LiveReporter() if sys.stderr.isatty() else PlainReporter()
-
-
 @contextmanager
 def terminal_reporter() -> Iterator[Reporter]:
-    """:func:`reporter_for_terminal`, whose live line is gone after the block."""
-    reporter = reporter_for_terminal()
+    """A live line where standard error is a terminal, gone after the block; plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield PlainReporter()
+        return
+    live = LiveReporter()
     try:
-        yield reporter
+        yield live
     finally:
-        if isinstance(reporter, LiveReporter):
-            reporter.close()
+        live.close()

@@ -8,7 +8,7 @@ from hydra.core.config_loader import ConfigLoader
 from lambda_hat.compose import Composed, Composer, OverrideSet, compose_jobs
 from lambda_hat.config import ConfigError
 from lambda_hat.found import set_aside
-from lambda_hat.progress import Reporter, reporter_for_terminal
+from lambda_hat.progress import PlainReporter, Reporter, terminal_reporter
 from lambda_hat.store import Store
 from launch import table
 from launch.backend import backend_from
@@ -54,10 +54,10 @@ def drive(request: Request) -> Plan:
         raise ConfigError(
             [f"-m: needs lambda_hat.sample, whose sweeps build their targets, got lambda_hat.{request.config_name}"]
         )
-    reporter = reporter_for_terminal()
     composer = Composer(request.loader, request.config_name, request.hydra_overrides)
     sets = composer.expand(request.arguments)
-    composed = compose_jobs(composer, _told(sets, reporter))
+    with terminal_reporter() as reporter:
+        composed = compose_jobs(composer, _told(sets, reporter))
     options = _options(composed)
     backend = backend_from(request.launcher)
     store = Store(options.root)
@@ -74,7 +74,7 @@ def drive(request: Request) -> Plan:
     if options.wait:
         _finish(plan, store, sweep)
     else:
-        reporter.line(f"submitted; `lambda-hat status {plan.name}` follows it")
+        PlainReporter().line(f"submitted; `lambda-hat status {plan.name}` follows it")
         table.show(f"sweep: {plan.name}")
     return plan
 

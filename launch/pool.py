@@ -181,6 +181,17 @@ class Pool:
                 signal.signal(number, handler)
 
 
+def in_order(manifest: Manifest, of_targets: int, of_runs: int) -> list[Place]:
+    """The elements of two arrays of a manifest, each target right before its first runs."""
+    targets = manifest.arrays[of_targets].elements
+    unbuilt = {target_id: Place(of_targets, index) for index, (target_id,) in enumerate(targets)}
+    places: list[Place] = []
+    for index, element in enumerate(manifest.arrays[of_runs].elements):
+        target = unbuilt.pop(manifest.runs[element[0]].target, None)
+        places += [Place(of_runs, index)] if target is None else [target, Place(of_runs, index)]
+    return places
+
+
 def _cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))

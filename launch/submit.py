@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from lambda_hat.config import ConfigError, Job
 from lambda_hat.lease import Lease, LeaseHeld, Owner
-from lambda_hat.progress import Reporter, reporter_for_terminal
+from lambda_hat.progress import Reporter, terminal_reporter
 from lambda_hat.store import Store, write_config
-from launch.backend import Backend
-from launch.manifest import Array, Manifest, Place, Run
+from launch.backend import Backend, backend_from
+from launch.detached import Detached
+from launch.manifest import Array, Manifest, Run
 from launch.plan import Plan, label
-from launch.pool import Pool
+from launch.pool import Pool, in_order
 from launch.sweep import Sweep
 
 
@@ -34,10 +35,15 @@ def submit(plan: Plan, backend: Backend, store: Store, wait: bool = True) -> Swe
     Raises:
         ConfigError: the backend cannot hold the runs (walltime, submit limit).
         SweepStopped: a signal ended the driver.
+        launch.detached.PoolDied: without waiting, on the local backend: it could not start.
         launch.cluster.ClusterError: SLURM refused.
     """
     store = Store(store.root.absolute())  # elements find it from wherever they start
-    reporter = reporter_for_terminal()
+    with terminal_reporter() as reporter:
+        return _submit(plan, backend, store, reporter, wait=wait)
+
+
+def _submit(plan: Plan, backend: Backend, store: Store, reporter: Reporter, *, wait: bool) -> Sweep:
     packs = pack(plan.missing, backend.runs_per_element)
     faults = backend.faults(packs)
     if faults:
@@ -45,28 +51,35 @@ def submit(plan: Plan, backend: Backend, store: Store, wait: bool = True) -> Swe
     for warning in backend.warnings():
         reporter.line(f"warning: {warning}")
     sweep = Sweep(store, plan.name)
+    pool: Detached | None = None
     try:
         with Lease.claim(sweep.directory, Owner.current()):
             manifest = _manifest(plan, backend, store)
             for job in plan.missing:
                 write_config(store.run_dir(job.target_id, job.run_id), job.to_dict())
             if backend.kind == "local":
-                _run_here(manifest, plan, packs, backend, store, reporter)
+                pool = _run_here(manifest, _enter_here(manifest, plan, packs, store), store, reporter, wait=wait)
             else:
                 from launch.arrays import Submitter  # submitit takes a while to import
 
                 Submitter(manifest, backend, store, reporter).submit(plan, packs, wait=wait)
     except LeaseHeld as held:
         reporter.line(f"{held.owner} has this sweep in hand: nothing is submitted twice")
+    if pool is not None:
+        pool.take_over()
     if wait:
-        try:
-            sweep.wait(reporter)
-        except KeyboardInterrupt as interrupt:
-            raise SweepStopped(
-                f"stopped waiting, while the elements go on: `lambda-hat status {plan.name}` follows them, "
-                f"`lambda-hat cancel {plan.name}` ends them"
-            ) from interrupt
+        _wait(sweep, reporter)
     return sweep
+
+
+def _wait(sweep: Sweep, reporter: Reporter) -> None:
+    try:
+        sweep.wait(reporter)
+    except KeyboardInterrupt as interrupt:
+        raise SweepStopped(
+            f"stopped waiting, while the elements go on: `lambda-hat status {sweep.name}` follows them, "
+            f"`lambda-hat cancel {sweep.name}` ends them"
+        ) from interrupt
 
 
 def pack(jobs: Sequence[Job], runs_per_element: int) -> list[list[Job]]:
@@ -96,19 +109,22 @@ def _manifest(plan: Plan, backend: Backend, store: Store) -> Manifest:
     return manifest
 
 
-def _run_here(
-    manifest: Manifest, plan: Plan, packs: list[list[Job]], backend: Backend, store: Store, reporter: Reporter
-) -> None:
-    """The local backend: each target right before its runs, all through one pool."""
+def _enter_here(manifest: Manifest, plan: Plan, packs: list[list[Job]], store: Store) -> tuple[int, int]:
+    """Note what the pool is to run: the arrays of targets and of runs."""
     targets = Array("targets", [[job.target_id] for job in plan.unbuilt])
     runs = Array("runs", [[job.run_id for job in jobs] for jobs in packs])
-    of_targets, of_runs = (manifest.enter(array, store) for array in (targets, runs))
-    unbuilt = {job.target_id: Place(of_targets, index) for index, job in enumerate(plan.unbuilt)}
-    places: list[Place] = []
-    for index, jobs in enumerate(packs):
-        target = unbuilt.pop(jobs[0].target_id, None)
-        places += [Place(of_runs, index)] if target is None else [target, Place(of_runs, index)]
-    pool = Pool(manifest, store, backend, places, reporter)
+    return manifest.enter(targets, store), manifest.enter(runs, store)
+
+
+def _run_here(
+    manifest: Manifest, arrays: tuple[int, int], store: Store, reporter: Reporter, *, wait: bool
+) -> Detached | None:
+    """The local backend: all elements through one pool, in this process, or in one that outlives it."""
+    places = in_order(manifest, *arrays)
+    if places and not wait:
+        return Detached(store.sweep_dir(manifest.name), arrays)
+    pool = Pool(manifest, store, backend_from(manifest.backend), places, reporter)
     pool.run()
     if pool.stopped_by is not None:
         raise SweepStopped(f"stopped; what was done is kept in {store.root}, and the same command goes on with it")
+    return None

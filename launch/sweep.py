@@ -191,6 +191,7 @@ class Sweep:
                     suspects.discard(state.run_id)
                 else:
                     suspects.add(state.run_id)
+                    pause, next_question = _FIRST_PAUSE_S, min(next_question, time.monotonic() + _FIRST_PAUSE_S)
             if reporter is not None:
                 reporter.status(f"{self.name}: {summary(latest.values())}")
             time.sleep(_SECONDS_BETWEEN_LOOKS)

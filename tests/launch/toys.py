@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from lambda_hat.targets.base import Arrays, Built
 
+_BALLAST: list[np.ndarray] = []
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Toy(Quadratic):
@@ -25,14 +27,14 @@ class Toy(Quadratic):
         build_s: Seconds that building sleeps.
         loss_s: Seconds that each evaluation of the loss sleeps: a long run that costs no CPU.
         loss_is_nan: The loss away from w0 is NaN, so that a run raises.
-        megabytes: Memory that building takes.
+        loss_megabytes: Memory that the first evaluation of the loss takes, and keeps.
     """
 
     build_fails: bool = False
     build_s: NonNegativeFloat = 0.0
     loss_s: NonNegativeFloat = 0.0
     loss_is_nan: bool = False
-    megabytes: NonNegativeFloat = 0.0
+    loss_megabytes: NonNegativeFloat = 0.0
 
     def faults(self, job: Job) -> list[str]:
         del job
@@ -42,18 +44,20 @@ class Toy(Quadratic):
         from lambda_hat.targets.base import Built
 
         del teacher, training
-        ballast = np.ones(int(self.megabytes * 2**17))
         time.sleep(self.build_s)
         if self.build_fails:
             raise ArithmeticError("the toy's training diverged")
         curvatures = self._curvatures()
         report = {"loss": 0.0, "gradient_norm": 0.0, "hessian_max": 10.0, "hessian_min": 0.01, "dim": curvatures.size}
-        report |= {"training": {"steps": 0}, "warnings": [], "ballast": float(ballast.size)}
+        report |= {"training": {"steps": 0}, "warnings": []}
         return Built(np.zeros(curvatures.size), {"curvatures": curvatures}, data.n, report)
 
     def loss(self, arrays: "Arrays", w: "F[Array, ' d']") -> "F[Array, '']":
         import jax.numpy as jnp
 
+        if self.loss_megabytes and not _BALLAST:
+            _BALLAST.append(np.ones(int(self.loss_megabytes * 2**17)))
+            time.sleep(6)  # SLURM looks every two seconds
         loss = super().loss(arrays, w)
         if self.loss_s:
             loss = loss + _sleep(self.loss_s)(w)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +20,17 @@ from lambda_hat.store import Document, Store, read_status
 from lambda_hat.trace_file import read_trace_file
 from launch.manifest import Manifest
 from launch.sweep import Fate, Sweep
-from tests.jobs import job_config, make_job
+from tests.jobs import job_config, make_job, warm_store
 from tests.launch.drive import LOCAL
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = {"_target_": "tests.launch.toys.Toy", "curvatures": [0.01, 0.1, 1.0, 10.0]}
 # Seven seconds that cost no CPU, in commits a few seconds apart.
 LONG = {"model": {**TOY, "loss_s": 0.001}, "budget": {"draws": 400}}
+SMALL = (
+    "model=quadratic", "model.curvatures=[0.01,0.1,1,10]", "posterior.gamma=1", "num_chains=3", "budget=draws",
+    "budget.draws=50", "store.plots=none",
+)  # fmt: skip
 
 Trace = dict[str, np.ndarray]
 
@@ -42,6 +47,13 @@ def assert_same_trace(found: Trace, expected: Trace) -> None:
         np.testing.assert_array_equal(found[name], column, err_msg=name)
 
 
+def copy_of_checkout(folder: Path) -> Path:
+    """A checkout of one's own, to be edited."""
+    for name in ("lambda_hat", "launch", "hydra_plugins", "conf"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
 @dataclass
 class User:
     """A user with the store ``root``.
@@ -49,11 +61,13 @@ class User:
     Args:
         environment: What their commands find, beside what this process has.
         preset: Their ``hydra/launcher``.
+        checkout: The code that they work with.
     """
 
     root: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     preset: Mapping[str, Any] = field(default_factory=lambda: LOCAL)
+    checkout: Path = REPOSITORY
 
     @property
     def store(self) -> Store:
@@ -63,20 +77,27 @@ class User:
         return make_job(self.root, **{"model": TOY, **changes})
 
     def start(
-        self, *jobs: dict[str, Any], name: str = "s", wait: bool = True, launcher: Mapping[str, Any] | None = None
-    ) -> subprocess.Popen[str]:
+        self, *jobs: dict[str, Any], name: str = "s", wait: bool = True, launcher: Mapping[str, Any] | None = None,
+        shell: str = "",
+    ) -> subprocess.Popen[str]:  # fmt: skip
         """Start a driver; ``jobs`` are changes to the job of tests/jobs.py, ``launcher`` to the preset."""
         spec = {
             "root": str(self.root), "name": name, "wait": wait, "launcher": {**self.preset, **(launcher or {})},
             "jobs": [job_config(self.root, **{"model": TOY, **changes}) for changes in jobs],
         }  # fmt: skip
-        return self.popen("-m", "tests.launch.drive", json.dumps(spec))
+        return self.popen("-m", "tests.launch.drive", json.dumps(spec), shell=shell)
 
-    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+    def popen(self, *arguments: str, shell: str = "") -> subprocess.Popen[str]:
+        """Start Python, after the ``shell`` lines."""
         return subprocess.Popen(
-            [sys.executable, *arguments], env={**os.environ, **self.environment}, cwd=REPOSITORY, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            ["bash", "-c", f'{shell} exec "$@"', "bash", sys.executable, *arguments], cwd=self.checkout, text=True,
+            env={**os.environ, **self.environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+
+    def sample(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start ``python -m lambda_hat.sample -m ...`` on a quadratic, which is quick."""
+        warm_store(self.root)
+        return self.popen("-m", "lambda_hat.sample", "-m", *SMALL, f"store.root={self.root}", *arguments)
 
     def submit(self, *jobs: dict[str, Any], seconds: float = 120, **more: Any) -> dict[str, Fate]:
         """Run a driver to its end: what it says of each run."""
@@ -105,6 +126,11 @@ class User:
 
     def status(self, job: Job) -> Document:
         return read_status(self.store.run_dir(job.target_id, job.run_id)) or {}
+
+    def sweep_name(self) -> str:
+        """The name of the only sweep."""
+        (folder,) = (self.root / "sweeps").iterdir()
+        return folder.name
 
     def fates(self, name: str = "s") -> dict[str, Fate]:
         """What `lambda-hat status` tells of each run."""

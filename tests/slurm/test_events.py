@@ -1,14 +1,11 @@
 """What happens to elements on clusters, made to happen on a real SLURM: each must end as docs/slurm.md says."""
 
-import json
-
 import pytest
 
 from lambda_hat.config import Job
-from launch import cluster
-from tests.jobs import HMC, SGLD
+from tests.jobs import HMC
 from tests.launch.user import LONG, TOY, Trace, assert_same_trace, kill, trace_of
-from tests.slurm.lab import MAX_ARRAY_SIZE, Lab
+from tests.slurm.lab import Lab
 from tests.slurm.user import ClusterUser
 
 pytestmark = pytest.mark.slurm
@@ -21,27 +18,6 @@ def assert_went_on(user: ClusterUser, job: Job, unbroken: Trace) -> None:
     assert user.status(job)["state"] == "finished", user.status(job)
     assert user.status(job)["attempt"] > 1
     assert_same_trace(trace_of(job, user.store), unbroken)
-
-
-def test_a_sweep_is_an_array_for_the_target_and_one_for_its_runs_each_with_its_own_gpu(user: ClusterUser) -> None:
-    samplers = [HMC, SGLD, {**HMC, "num_integration_steps": 3}]
-    setup = ["export JAX_PLATFORMS=cpu", "echo gpu=$CUDA_VISIBLE_DEVICES"]
-    fates = user.submit(
-        *({"sampler": sampler} for sampler in samplers),
-        launcher={"partition": "gpu", "gpus_per_node": 1, "setup": setup},
-    )
-    assert {fate.state for fate in fates.values()} == {"finished"}, fates
-    arrays = user.manifest().arrays
-    assert [(array.kind, len(array.elements)) for array in arrays] == [("targets", 1), ("runs", 3)]
-    logs = [path.read_text() for path in user.root.glob(f"sweeps/s/.submitit/{arrays[1].job}_*/*.out")]
-    assert sorted(log.split()[0] for log in logs) == ["gpu=0", "gpu=1", "gpu=2"]
-
-
-def test_without_a_gpu_a_gpu_run_says_what_is_missing(user: ClusterUser) -> None:
-    (fate,) = user.submit({}, launcher={"partition": "gpu", "gpus_per_node": 1}).values()
-    assert fate.state == "failed"
-    assert "JAX sees none" in fate.reason
-    assert "lambda_hat[cuda]" in fate.reason
 
 
 @pytest.mark.parametrize("is_warned", [True, False])
@@ -64,11 +40,10 @@ def test_a_requeued_run_goes_on(user: ClusterUser, unbroken: Trace) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_longer_than_the_walltime_goes_on(user: ClusterUser) -> None:
-    long = {**LONG, "model": {**TOY, "loss_s": 0.02}}
-    fates = user.submit(long, launcher={"timeout_min": 2, "signal_delay_s": 30}, seconds=600)
-    assert {fate.state for fate in fates.values()} == {"finished"}
-    assert user.status(user.job(**long))["attempt"] > 1
+def test_a_run_longer_than_the_walltime_goes_on(user: ClusterUser, unbroken: Trace) -> None:
+    long = {**LONG, "model": {**TOY, "loss_s": 0.02}}  # slower; the numbers are those of LONG
+    user.submit(long, launcher={"timeout_min": 2, "signal_delay_s": 30}, seconds=600)
+    assert_went_on(user, user.job(**long), unbroken)
 
 
 @pytest.mark.slow
@@ -110,79 +85,41 @@ def test_killed_and_cancelled_runs_say_so_and_retry_completes_them(user: Cluster
     assert user.status(sibling) == made, "what was finished was done again"
 
 
-def test_a_driver_that_dies_loses_and_doubles_nothing(user: ClusterUser) -> None:
-    """The second driver attaches to what is queued, although the first never noted that it was submitted."""
-    long = [{**LONG, "seed": seed} for seed in range(2)]
-    first = user.start(*long)
-    user.until_committed(user.job(**long[0]))
-    first.kill()
-    first.communicate()
-    manifest = user.manifest()
-    for array in manifest.arrays:
-        array.job = None
-    manifest.save(user.store)
+def test_a_run_out_of_memory_fails_alone_and_goes_on_with_more(user: ClusterUser) -> None:
+    """SLURM kills the process, which cannot say why; then the same command, with what it lacked."""
+    jobs = [{**SHORT, "model": {**TOY, "loss_megabytes": 2500}}, SHORT]
+    large, small = (user.job(**changes) for changes in jobs)
+    fates = user.submit(*jobs, launcher={"mem_gb": 1})
+    assert fates[small.run_id].state == "finished"
+    assert fates[large.run_id].state == "failed"
+    assert "killed before it could say why" in fates[large.run_id].reason
+    code, out, _ = user.command("logs", "s", large.run_id)
+    assert code == 0
+    assert "memory" in out.lower()
 
-    fates = user.submit(*long, {**SHORT, "seed": 9})
-    assert {fate.state for fate in fates.values()} == {"finished"}, fates
-    sent = [
-        run for array in user.manifest().arrays if array.kind == "runs" for element in array.elements for run in element
-    ]
-    assert len(sent) == len(set(sent)) == 3
-
-
-def test_cancel_ends_queued_and_running_elements_of_this_sweep_only(user: ClusterUser) -> None:
-    other = user.start({**LONG, "seed": 9}, name="other")
-    driver = user.start(LONG, {**LONG, "seed": 1}, launcher={"array_parallelism": 1})
-    user.until_committed(user.job(**LONG))
-    code, out, err = user.command("cancel", "s")
-    assert (code, out) == (0, "s: 2 runs were cancelled\n"), err
-    assert {fate.state for fate in user.finish(driver).values()} == {"cancelled"}
-    code, out, _ = user.command("status", "s", "--json")
-    assert [run["state"] for run in json.loads(out)] == ["cancelled", "cancelled"]
-    assert {fate.state for fate in user.finish(other).values()} == {"finished"}
-
-
-def test_more_runs_than_an_array_holds_go_in_chunks_with_no_barrier_between(user: ClusterUser) -> None:
-    fates = user.submit(*({**SHORT, "seed": seed} for seed in range(25)), launcher={"runs_per_element": 2}, seconds=200)
+    made = user.status(small)
+    fates = user.submit(*jobs, launcher={"mem_gb": 4})
     assert {fate.state for fate in fates.values()} == {"finished"}
-    sizes = [len(array.elements) for array in user.manifest().arrays if array.kind == "runs"]
-    assert sizes == [MAX_ARRAY_SIZE, 2]
+    assert user.status(small) == made, "what was finished was done again"
 
 
-def test_a_failed_target_fails_its_runs_and_no_others(user: ClusterUser) -> None:
-    failing = user.job(model={**TOY, "build_fails": True})
-    raising = user.job(model={**TOY, "loss_is_nan": True})
-    good = user.job(**SHORT)
-    fates = user.submit({"model": {**TOY, "build_fails": True}}, {"model": {**TOY, "loss_is_nan": True}}, SHORT)
-    assert fates[good.run_id].state == "finished"
-    assert "training diverged" in fates[failing.run_id].reason
-    assert "finite" in fates[raising.run_id].reason
-
-
-def test_with_accounting_states_outlive_the_controllers_memory_and_the_submit_limit_is_kept(
-    accounted_user: ClusterUser, accounted_lab: Lab
+def test_a_run_that_slurm_has_forgotten_is_lost_and_retry_completes_it(
+    user: ClusterUser, lab: Lab, unbroken: Trace
 ) -> None:
-    user = accounted_user
-    accounted_lab.run("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=2")
-    user.until(lambda: "MaxSubmitJobs=2" in user.slurm("scontrol", "show", "assoc_mgr", "flags=assoc"))
-    short = [{**SHORT, "seed": seed} for seed in range(4)]
-
-    refused = user.start(*short, wait=False)
-    _, err = refused.communicate(timeout=60)
-    assert refused.returncode == 1
-    assert "wait: needs to be true" in err
-
-    fates = user.submit(*short)
-    assert {fate.state for fate in fates.values()} == {"finished"}
-    assert all(len(array.elements) <= 2 for array in user.manifest().arrays)
-
-    long = user.job(**LONG)
-    driver = user.start(LONG, name="cancelled", wait=False)
-    driver.communicate(timeout=60)
-    array = user.manifest("cancelled").arrays[-1]
-    assert array.job is not None
-    user.slurm("scancel", array.job)
-    user.until(lambda: array.job is not None and "CANCELLED" in user.slurm("sacct", "-nX", "-j", array.job))
-    with user.here():
-        assert cluster.from_sacct([array.job])[array.job].state == "CANCELLED"
-    assert user.fates("cancelled")[long.run_id].state == "cancelled"
+    """Nobody looked while SLURM still knew how the job had ended."""
+    changes = [LONG, {**SHORT, "model": LONG["model"]}]
+    long, short = (user.job(**change) for change in changes)
+    user.start(*changes, wait=False).communicate(timeout=60)
+    user.until_committed(long)
+    (pid,) = user.processes(user.element_of(long))
+    kill(pid)
+    user.until(lambda: not user.slurm("squeue", "-h").strip())
+    lab.forget_ended_jobs()
+    fates = user.fates()
+    assert (fates[long.run_id].state, fates[short.run_id].state) == ("lost", "finished")
+    assert "SLURM has forgotten" in fates[long.run_id].reason
+    made = user.status(short)
+    code, out, err = user.command("retry", "s")
+    assert code == 0, out + err + user.evidence()
+    assert user.status(short) == made, "what was finished was done again"
+    assert_same_trace(trace_of(long, user.store), unbroken)

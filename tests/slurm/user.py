@@ -17,7 +17,7 @@ class ClusterUser(User):
 
     @classmethod
     def of(cls, lab: Lab, root: Path) -> "ClusterUser":
-        return cls(root, lab.environment, SLURM, lab)
+        return cls(root, lab.environment, SLURM, lab=lab)
 
     def slurm(self, *command: str) -> str:
         assert self.lab is not None

@@ -1,0 +1,172 @@
+"""Whole sweeps on a real SLURM: from the command line, in chunks, and with what happens around them meanwhile."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from launch import cluster
+from launch.manifest import Array
+from tests.jobs import HMC
+from tests.launch.user import LONG, TOY, copy_of_checkout
+from tests.slurm.lab import MAX_ARRAY_SIZE, Lab
+from tests.slurm.user import ClusterUser
+
+pytestmark = pytest.mark.slurm
+
+SHORT = {"sampler": {**HMC, "num_warmup": 5}, "budget": {"draws": 10}}
+ON_GPUS = (
+    "hydra/launcher=slurm_gpu",
+    # No GPU here is real.
+    'hydra.launcher.setup=["export JAX_PLATFORMS=cpu","echo gpu=$CUDA_VISIBLE_DEVICES"]',
+)
+
+
+def test_the_command_line_submits_an_array_for_the_target_and_one_for_the_runs(user: ClusterUser) -> None:
+    """The preset as users have it, each run with a GPU of its own; then a sweep in which a run fails."""
+    command = user.sample("sampler=hmc,sgld,vi", *ON_GPUS)
+    out, err = command.communicate(timeout=200)
+    assert command.returncode == 0, err + user.evidence()
+    assert [line.split("│")[3].strip() for line in out.splitlines() if "│ run_" in line] == ["hmc", "sgld", "vi"]
+    arrays = user.manifest(user.sweep_name()).arrays
+    assert [(array.kind, len(array.elements)) for array in arrays] == [("targets", 1), ("runs", 3)]
+    logs = [path.read_text() for path in user.root.glob(f"sweeps/*/.submitit/{arrays[1].job}_*/*.out")]
+    assert sorted(log.split()[0] for log in logs) == ["gpu=0", "gpu=1", "gpu=2"]
+
+    command = user.sample("sampler=sgld", "sampler.step_size=2e-5,1e8", "hydra/launcher=slurm_cpu")
+    out, err = command.communicate(timeout=200)
+    assert command.returncode == 1
+    assert "1 of 2 runs have no result" in err
+    assert "failed" in next(line for line in out.splitlines() if "step_size=1e+08" in line or "100000000" in line)
+    assert "L_n(w) needs to be finite" in out
+
+
+def test_without_a_gpu_a_gpu_run_says_what_is_missing(user: ClusterUser) -> None:
+    (fate,) = user.submit({}, launcher={"partition": "gpu", "gpus_per_node": 1}).values()
+    assert fate.state == "failed"
+    assert "JAX sees none" in fate.reason
+    assert "lambda_hat[cuda]" in fate.reason
+
+
+def times(user: ClusterUser, array: Array, name: str) -> list[str]:
+    """``SubmitTime`` or ``EndTime`` of each element, which sort as text."""
+    assert array.job is not None
+    return re.findall(rf"{name}=(\S+)", user.slurm("scontrol", "show", "job", array.job))
+
+
+@pytest.mark.parametrize(
+    ("num_runs", "packed", "sizes"), [(25, 1, [11, 11, 3]), pytest.param(100, 4, [11, 11, 3], marks=pytest.mark.slow)]
+)
+def test_more_runs_than_an_array_holds_go_in_chunks_with_no_barrier_between(
+    user: ClusterUser, num_runs: int, packed: int, sizes: list[int]
+) -> None:
+    assert max(sizes) == MAX_ARRAY_SIZE
+    jobs = [{**SHORT, "seed": seed} for seed in range(num_runs)]
+    fates = user.submit(*jobs, launcher={"runs_per_element": packed}, seconds=280)
+    assert {fate.state for fate in fates.values()} == {"finished"}, fates
+    targets, *chunks = user.manifest().arrays
+    assert [len(array.elements) for array in chunks] == sizes
+    assert {run for array in chunks for element in array.elements for run in element} == set(fates)
+    assert max(time for array in chunks for time in times(user, array, "SubmitTime")) <= min(
+        times(user, chunks[0], "EndTime")
+    )
+    for array in chunks:
+        (script,) = user.root.glob(f"sweeps/s/.submitit/*/{array.job}_submission.sh")
+        assert re.findall(r"--dependency=(\S+)", script.read_text()) == [f"afterany:{targets.job}"]
+
+
+def test_many_tiny_runs_share_processes(user: ClusterUser) -> None:
+    fates = user.submit(*({**SHORT, "seed": seed} for seed in range(100)), launcher={"runs_per_element": 25})
+    assert {fate.state for fate in fates.values()} == {"finished"}
+    assert [len(array.elements) for array in user.manifest().arrays] == [1, 4]
+
+
+def test_what_is_queued_runs_as_it_was_submitted_whatever_becomes_of_conf(user: ClusterUser, tmp_path: Path) -> None:
+    user.checkout = copy_of_checkout(tmp_path / "checkout")
+    held = "+hydra.launcher.additional_parameters.hold=true"
+    command = user.sample("sampler=hmc", "seed=0,1", "hydra/launcher=slurm_cpu", held, "wait=false")
+    out, err = command.communicate(timeout=60)
+    assert command.returncode == 0, err
+    name = out.removeprefix("sweep: ").strip()
+    assert {fate.state for fate in user.fates(name).values()} == {"held"}
+    frozen = {path: path.read_bytes() for path in user.root.glob("targets/*/run_*/config.yaml")}
+    assert len(frozen) == 2
+
+    for path in (user.checkout / "conf").rglob("*.yaml"):
+        path.write_text("edited: [")
+    for array in user.manifest(name).arrays:
+        user.slurm("scontrol", "release", str(array.job))
+    user.until(lambda: {fate.state for fate in user.fates(name).values()} == {"finished"}, 60)
+    assert {path: path.read_bytes() for path in frozen} == frozen
+
+
+def test_a_failed_target_fails_its_runs_and_no_others(user: ClusterUser) -> None:
+    failing = user.job(model={**TOY, "build_fails": True})
+    raising = user.job(model={**TOY, "loss_is_nan": True})
+    good = user.job(**SHORT)
+    fates = user.submit({"model": {**TOY, "build_fails": True}}, {"model": {**TOY, "loss_is_nan": True}}, SHORT)
+    assert fates[good.run_id].state == "finished"
+    assert "training diverged" in fates[failing.run_id].reason
+    assert "finite" in fates[raising.run_id].reason
+
+
+def test_a_driver_that_dies_loses_and_doubles_nothing(user: ClusterUser) -> None:
+    """The second driver attaches to what is queued, although the first never noted that it was submitted."""
+    long = [{**LONG, "seed": seed} for seed in range(2)]
+    first = user.start(*long)
+    user.until_committed(user.job(**long[0]))
+    first.kill()
+    first.communicate()
+    manifest = user.manifest()
+    for array in manifest.arrays:
+        array.job = None
+    manifest.save(user.store)
+
+    fates = user.submit(*long, {**SHORT, "seed": 9})
+    assert {fate.state for fate in fates.values()} == {"finished"}, fates
+    sent = [
+        run for array in user.manifest().arrays if array.kind == "runs" for element in array.elements for run in element
+    ]
+    assert len(sent) == len(set(sent)) == 3
+
+
+def test_cancel_ends_queued_and_running_elements_of_this_sweep_only(user: ClusterUser) -> None:
+    other = user.start({**LONG, "seed": 9}, name="other")
+    driver = user.start(LONG, {**LONG, "seed": 1}, launcher={"array_parallelism": 1})
+    user.until_committed(user.job(**LONG))
+    code, out, err = user.command("cancel", "s")
+    assert (code, out) == (0, "s: 2 runs were cancelled\n"), err
+    assert {fate.state for fate in user.finish(driver).values()} == {"cancelled"}
+    code, out, _ = user.command("status", "s", "--json")
+    assert [run["state"] for run in json.loads(out)] == ["cancelled", "cancelled"]
+    assert {fate.state for fate in user.finish(other).values()} == {"finished"}
+
+
+def test_with_accounting_states_outlive_the_controllers_memory_and_the_submit_limit_is_kept(
+    accounted_user: ClusterUser, accounted_lab: Lab
+) -> None:
+    user = accounted_user
+    accounted_lab.run("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=2")
+    user.until(lambda: "MaxSubmitJobs=2" in user.slurm("scontrol", "show", "assoc_mgr", "flags=assoc"))
+    short = [{**SHORT, "seed": seed} for seed in range(4)]
+
+    refused = user.start(*short, wait=False)
+    _, err = refused.communicate(timeout=60)
+    assert refused.returncode == 1
+    assert "wait: needs to be true" in err
+
+    fates = user.submit(*short)
+    assert {fate.state for fate in fates.values()} == {"finished"}
+    assert all(len(array.elements) <= 2 for array in user.manifest().arrays)
+
+    long = user.job(**LONG)
+    driver = user.start(LONG, name="cancelled", wait=False)
+    driver.communicate(timeout=60)
+    array = user.manifest("cancelled").arrays[-1]
+    assert array.job is not None
+    user.slurm("scancel", array.job)
+    user.until(lambda: array.job is not None and "CANCELLED" in user.slurm("sacct", "-nX", "-j", array.job))
+    with user.here():
+        assert cluster.from_sacct([array.job])[array.job].state == "CANCELLED"
+    assert user.fates("cancelled")[long.run_id].state == "cancelled"
