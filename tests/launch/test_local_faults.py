@@ -1,6 +1,8 @@
 """The local backend when what lies around it goes wrong: conf/, the store's disk, the compilation cache, the driver."""
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from lambda_hat import cache
 from lambda_hat.config import Job
 from lambda_hat.lease import sight
 from tests.jobs import HMC
-from tests.launch.user import LONG, User, copy_of_checkout
+from tests.launch.user import LONG, User, assert_same_trace, copy_of_checkout, trace_of
 
 SHORT = {"sampler": {**HMC, "num_warmup": 5}, "budget": {"draws": 10}}
 
@@ -100,3 +102,45 @@ def test_cancel_ends_a_pool_that_nobody_waits_for(user: User) -> None:
 
     user.until(is_free)
     assert not {fate.state for fate in user.fates().values()} & {"running", "queued", "finished"}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of its own, which root can make read-only for root, too."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False).returncode:
+        pytest.skip("needs to be allowed to mount a filesystem")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_read_only_store_is_said_and_can_still_be_read(disk: Path) -> None:
+    user = User(disk / "runs")
+    user.submit(SHORT)
+    made = files_of(user, user.job(**SHORT))
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    code, _, err = user.command("retry", "--finished", "s")
+    assert code == 1
+    assert err.startswith("error: cannot "), err
+    assert "read-only" in err.lower()
+    assert user.command("status", "s")[0] == 0
+    assert files_of(user, user.job(**SHORT)) == made
+
+
+def test_a_slow_store_changes_no_draw(user: User, tmp_path: Path) -> None:
+    """Every fsync and rename takes a tenth of a second, in the driver and in the element."""
+    user.submit(SHORT)
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "sitecustomize.py").write_text(
+        "import os, time\n"
+        "def late(function):\n"
+        "    return lambda *args, **more: (time.sleep(0.1), function(*args, **more))[1]\n"
+        "os.fsync, os.replace, os.rename = late(os.fsync), late(os.replace), late(os.rename)\n"
+    )
+    other = User(tmp_path / "elsewhere", environment={"PYTHONPATH": str(slow)})
+    (fate,) = other.submit(SHORT).values()
+    assert fate.state == "finished"
+    job = user.job(**SHORT)
+    assert_same_trace(trace_of(job, other.store), trace_of(job, user.store))
