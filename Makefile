@@ -46,7 +46,7 @@ lint: setup
 test-slow: setup  ## the tests that need minutes each
 	$(PYTEST) -m slow --timeout 3600
 
-bench: setup  ## measure start-up, memory and launching (on a SLURM of its own; 20 minutes); prints, changes nothing
+bench: setup  ## measure start-up, memory and launching (on a SLURM of its own; an hour); prints, changes nothing
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/choices.py

@@ -1,6 +1,6 @@
 """What launching costs: packing small runs, and sweeps of 2,500 runs on a real SLURM.
 
-Needs SLURM's packages (as root it installs Debian's) and a quarter of an hour. Prints a table, then all numbers as
+Needs SLURM's packages (as root it installs Debian's) and an hour. Prints a table, then all numbers as
 JSON; exits 1 if a goal is missed.
 """
 
