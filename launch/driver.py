@@ -72,7 +72,7 @@ def drive(request: Request) -> Plan:
             set_aside(job, store)
     sweep = submit(plan, backend, store, wait=options.wait)
     if options.wait:
-        _finish(plan, store, sweep)
+        raise_if_failed(plan, print_outcome(plan, store, sweep))
     else:
         PlainReporter().line(f"submitted; `lambda-hat status {plan.name}` follows it")
         table.show(f"sweep: {plan.name}")
@@ -112,10 +112,16 @@ def _options(composed: Sequence[Composed]) -> _Options:
     return _Options(found["store.root"][0], found["wait"][0], found["dry_run"][0])
 
 
-def _finish(plan: Plan, store: Store, sweep: "Sweep") -> None:
+def print_outcome(plan: Plan, store: Store, sweep: "Sweep") -> list[table.Row]:
+    """Print the table of a sweep that was waited for, and return its rows."""
     fates = {state.run_id: (state.fate.state, state.fate.reason) for state in sweep.states()}
     rows = table.read_rows(plan.jobs, store, fates)
     table.print_results(rows)
+    return rows
+
+
+def raise_if_failed(plan: Plan, rows: Sequence[table.Row]) -> None:
+    """Raise :class:`SweepFailed` if a run of ``rows`` has no result."""
     without = sum(row.analysis is None for row in rows)
     if without:
         raise SweepFailed(
