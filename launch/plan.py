@@ -1,18 +1,15 @@
 """What a sweep would do: pure planning over jobs and the store. Submits nothing, writes nothing, needs no JAX."""
 
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lambda_hat.config import ConfigError, Job, canonical
+from lambda_hat.config import ConfigError, Job
 from lambda_hat.found import finished
+from lambda_hat.records import config_fields, varying, words
 from lambda_hat.store import Store
-
-# What makes a run the run it is: the rest (budget, store) is no part of its id.
-_COMPARED = ("model", "data", "teacher", "training", "posterior", "sampler", "num_chains", "seed")
 
 
 @dataclass(frozen=True)
@@ -94,35 +91,9 @@ def settings(jobs: Sequence[Job]) -> list[str]:
     A field counts if it differs among the runs whose node is of the same class: that HMC and SGLD have other
     defaults is no news, and a table has a column for the sampler.
     """
-    flat = [dict(_fields(job)) for job in jobs]
-    seen: dict[tuple[str, str, str], set[str]] = {}
-    for fields in flat:
-        for key, value in fields.items():
-            seen.setdefault(key, set()).add(value)
-    varying = {key for key, values in seen.items() if len(values) > 1}
-    return [" ".join(f"{_short(key)}={value}" for key, value in fields.items() if key in varying) for fields in flat]
-
-
-def _fields(job: Job) -> Iterator[tuple[tuple[str, str, str], str]]:
-    """((node, its class, field), value as text), with the class itself as a field without a name."""
-    for node in _COMPARED:
-        value = canonical(getattr(job, node))
-        if not isinstance(value, dict):
-            yield (node, "", ""), json.dumps(value)
-            continue
-        cls = str(value.pop("_target_", "")).rpartition(".")[2]
-        if node != "sampler":
-            yield (node, "", ""), cls
-        for name, field_value in value.items():
-            is_text = isinstance(field_value, str)
-            yield (node, cls, name), field_value if is_text else json.dumps(field_value, separators=(",", ":"))
-
-
-def _short(key: tuple[str, str, str]) -> str:
-    node, _, name = key
-    if not name:
-        return node
-    return name if node in ("sampler", "posterior") else f"{node}.{name}"
+    flat = [config_fields(job.to_dict()) for job in jobs]
+    keys = {key for key in varying(flat) if (key[0], key[2]) != ("sampler", "")}
+    return [words(fields, keys) for fields in flat]
 
 
 def _distinct(jobs: list[Job]) -> dict[str, Job]:

@@ -1,0 +1,119 @@
+"""Results for notebooks: ``lambda_hat.load("dev-abc").runs`` is a pandas DataFrame, ``.trace(run)`` is xarray's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lambda_hat.index import read_row
+from lambda_hat.records import Record, config_fields, model_and_data, read_record, sweep_runs, varying, words
+from lambda_hat.store import RunRef, Store
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+_SEED = ("seed", "", "")
+_FIRST = (
+    "run", "target", "model", "data", "sampler", "setting", "seed", "state", "llc", "llc_mcse", "exact_llc",
+    "verdict.reliable", "error",
+)  # fmt: skip
+
+
+class LoadError(ValueError):
+    """There are no such results: what was asked for, what there is, the way out."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The runs of a sweep, or one run.
+
+    Args:
+        runs: One row a run, finished or not: ``run``, ``target``, ``model``, ``data``, ``sampler``, ``setting`` (what
+            sets it apart from the others, but for its seed), ``seed``, ``state``, and then all that analysis.json
+            holds, nested names with dots (``verdict.reliable``, ``config.sampler.step_size``): the columns of
+            ``tables/llc_runs.parquet``.
+        folders: Each run's folder, by its id.
+    """
+
+    runs: "pandas.DataFrame"
+    folders: Mapping[str, Path]
+
+    def trace(self, run: str | None = None) -> "xarray.DataTree":
+        """One run's trace.nc, in memory, as ArviZ lays it out: ``trace["posterior/llc"]`` over (chain, draw).
+
+        Args:
+            run: Its id, or how it begins; may be left out where there is one run only.
+
+        Raises:
+            LoadError: there is no such run, or it has no trace yet.
+        """
+        import xarray
+
+        folder = self.folders[_only(run or "run_", list(self.folders), "a run of these results")]
+        path = folder / "trace.nc"
+        if not path.exists():
+            raise LoadError(f"{folder.name}: needs a trace.nc, which a run has once it is finished; finish it first")
+        with xarray.open_datatree(path, engine="h5netcdf") as tree:
+            return tree.load()
+
+
+def load(run_or_sweep: str | Path, store: str | Path = "runs") -> Results:
+    """The results of a sweep, or of one run.
+
+    Args:
+        run_or_sweep: A sweep's name, a run's id, or how one of them begins; or the path of a run's folder.
+        store: The store's folder; not looked at where a path is given.
+
+    Raises:
+        LoadError: there is no such run or sweep, or more than one.
+    """
+    folder = Path(run_or_sweep)
+    if (folder / "config.yaml").exists():
+        folder = folder.absolute()
+        kept, refs = Store(folder.parents[2]), [RunRef(folder.parent.name, folder.name, folder)]
+    else:
+        kept = Store(Path(store).absolute())
+        refs = _find(kept, str(run_or_sweep))
+    return Results(_table(kept, refs), {ref.run_id: ref.folder for ref in refs})
+
+
+def _find(store: Store, name: str) -> list[RunRef]:
+    if name.startswith("run_"):
+        found = [RunRef(path.parent.name, path.name, path) for path in store.root.glob(f"targets/tgt_*/{name}*")]
+        run_id = _only(name, [ref.run_id for ref in found], f"a run of the store {store.root}")
+        return [ref for ref in found if ref.run_id == run_id]
+    names = sorted(path.parent.name for path in store.root.glob("sweeps/*/manifest.json"))
+    return sweep_runs(store, _only(name, names, f"a sweep, a run, or a run's folder, of the store {store.root}"))
+
+
+def _only(name: str, known: list[str], needed: str) -> str:
+    """The one of ``known`` that is called ``name``, or the only one that begins so."""
+    found = [name] if name in known else [one for one in known if one.startswith(name)]
+    if len(found) != 1:
+        has = f"{len(found)} begin so: {', '.join(found[:5])}" if found else f"it has {', '.join(known[-5:]) or 'none'}"
+        raise LoadError(f"load: needs {needed}, got {name}; {has}")
+    return found[0]
+
+
+def _table(store: Store, refs: list[RunRef]) -> "pandas.DataFrame":
+    import pandas
+
+    records = [read_record(store, ref) for ref in refs]
+    rows = [read_row(store, ref) | more for ref, more in zip(refs, _described(records), strict=True)]
+    names = dict.fromkeys([*_FIRST, *(name for row in rows for name in row)])
+    return pandas.DataFrame(rows, columns=list(names))
+
+
+def _described(records: list[Record]) -> list[dict[str, Any]]:
+    """What a reader would group by."""
+    fields = [config_fields(record.config) for record in records]
+    told = varying(fields) - {_SEED, ("sampler", "", ""), ("model", "", ""), ("data", "", "")}
+    return [
+        {
+            **dict(zip(("model", "data"), model_and_data(record.config), strict=True)),
+            "setting": words(own, told),
+            "seed": record.config.get("seed"),
+        }
+        for record, own in zip(records, fields, strict=True)
+    ]
