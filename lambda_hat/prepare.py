@@ -1,5 +1,6 @@
 """Targets at the edge: find or build one in the store, and bring one back as arrays."""
 
+import contextlib
 import time
 import traceback
 from typing import Any
@@ -9,31 +10,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from lambda_hat.config import ConfigError, Job
-from lambda_hat.lease import Lease, LeaseHeld, Owner
 from lambda_hat.progress import Reporter, Silent
 from lambda_hat.provenance import provenance
-from lambda_hat.store import Store, write_status
+from lambda_hat.store import Store, StoreError, write_status
 from lambda_hat.targets.base import Built, Target
-
-_SECONDS_BETWEEN_POLLS = 1.0
+from lambda_hat.turn import take_turn
 
 
 class RunError(RuntimeError):
     """The run cannot go on, and going on with the same job would not help."""
 
 
+class NonFinite(RunError):
+    """Every chain has left the region where the loss is finite: these settings diverge."""
+
+
 def ensure_target(job: Job, store: Store, reporter: Reporter | None = None) -> dict[str, Any]:
     """Find or build the job's target and return its meta.json; of several builders, one builds and all read."""
-    reporter = reporter or Silent()
-    is_waiting = False
+    reporter, folder = reporter or Silent(), store.target_dir(job.target_id)
     while (meta := store.read_meta(job.target_id)) is None:
-        try:
-            lease = Lease.claim(store.target_dir(job.target_id), Owner.current())
-        except LeaseHeld as held:
-            if not is_waiting:
-                reporter.line(f"waiting: {held}")
-                is_waiting = True
-            time.sleep(_SECONDS_BETWEEN_POLLS)
+        lease = take_turn(folder, lambda: store.read_meta(job.target_id) is not None, reporter)
+        if lease is None:
             continue
         with lease:
             if store.read_meta(job.target_id) is None:
@@ -41,7 +38,8 @@ def ensure_target(job: Job, store: Store, reporter: Reporter | None = None) -> d
                     _build(job, store, reporter)
                 except Exception as error:  # recorded for whoever waits for this target, then raised
                     words = {"error": str(error), "traceback": traceback.format_exc()}
-                    write_status(store.target_dir(job.target_id), state="failed", **words)
+                    with contextlib.suppress(StoreError):  # it may be the store that failed: that error is raised
+                        write_status(folder, state="failed", **words)
                     raise
     return meta
 

@@ -1,9 +1,9 @@
 """Progress of a run for people: a live line on a terminal, plain lines every few seconds in a log."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -34,8 +34,9 @@ class PlainReporter:
         self._last = 0.0
 
     def line(self, text: str) -> None:
-        # Looked up late: a test or a supervisor may have replaced sys.stderr since.
-        print(text, file=self._stream or sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a full disk, a terminal that is gone: nothing to end a run for
+            # Looked up late: a test or a supervisor may have replaced sys.stderr since.
+            print(text, file=self._stream or sys.stderr, flush=True)
 
     def status(self, text: str) -> None:
         now = time.monotonic()
@@ -83,7 +84,7 @@ class Log:
         self._beside.status(text)
 
 
-@contextmanager
+@contextlib.contextmanager
 def terminal_reporter() -> Iterator[Reporter]:
     """A live line where standard error is a terminal, gone after the block; plain lines elsewhere."""
     if not sys.stderr.isatty():

@@ -16,6 +16,7 @@ _TIMEOUT_S = 60
 # In these states a job may still come back: only the absence of a live record ends it.
 _PASSING = frozenset({"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD",
                       "REQUEUE_FED", "RESIZING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED"})  # fmt: skip
+_WORD, _WORD_LENGTH = "lambda_hat: ", 500
 
 
 class ClusterError(RuntimeError):
@@ -28,10 +29,12 @@ class JobState(NamedTuple):
     Args:
         state: Its state, in SLURM's words: PENDING, RUNNING, FAILED, ...
         reason: Why it waits, or how it ended (``0:9``: killed by signal 9).
+        word: What the element left with SLURM when it could not write to the store (:func:`leave_word`).
     """
 
     state: str
     reason: str
+    word: str = ""
 
     @property
     def is_live(self) -> bool:
@@ -130,13 +133,17 @@ def from_squeue(jobs: list[str]) -> dict[str, JobState]:
     """What the controller knows of the elements of ``jobs``: all that live, and for some minutes those that ended."""
     try:
         shown = _ask("squeue", "--noheader", "--array", "--states", "all", "--jobs", ",".join(jobs),
-                     "--format", "%i|%T|%r")  # fmt: skip
+                     "--format", "%i|%T|%r|%k")  # fmt: skip
     except ClusterError as error:
         if "Invalid job id" in str(error):  # a lone id that the controller has forgotten
             return {}
         raise
-    rows = (line.split("|", 2) for line in shown.splitlines())
-    return {identifier: JobState(state, reason) for identifier, state, reason in rows}
+    rows = (line.split("|", 3) for line in shown.splitlines())
+    # A comment may also be the user's own.
+    return {
+        identifier: JobState(state, reason, comment.removeprefix(_WORD) if comment.startswith(_WORD) else "")
+        for identifier, state, reason, comment in rows
+    }
 
 
 def from_sacct(jobs: list[str]) -> dict[str, JobState]:
@@ -174,6 +181,11 @@ def state_of(job_id: str) -> str:
     if found is None:
         raise ClusterError(f"scontrol show job {job_id}: has no JobState")
     return found.group(1)
+
+
+def leave_word(job_id: str, word: str) -> None:
+    """Keep a sentence with a live element, as its comment: the controller tells it for as long as it knows the job."""
+    _ask("scontrol", "update", f"JobId={job_id}", f"Comment={_WORD}{' '.join(word.split())[:_WORD_LENGTH]}")
 
 
 def requeue(job_id: str) -> None:

@@ -1,11 +1,13 @@
 """What runs on the node: one element of one array of a sweep, ``python -m launch.element SWEEP_DIR ARRAY INDEX``.
 
 An element reads its ids from the manifest and each run's frozen ``config.yaml``, never conf/. It may be started
-any number of times: what is finished is found, what failed since the submission stays failed, the rest goes on
-from its last commit. Whatever ends it, it leaves a status.json that says so; only of SIGKILL somebody else has
-to tell (the local driver, or ``lambda-hat status``).
+any number of times: what is finished is found, what failed since the submission stays failed, and each of the
+others continues where it was committed last. Whatever ends it, it leaves a status.json that says so, or a word with
+SLURM where the store cannot be written; only of SIGKILL somebody else has to tell (the local driver, or
+``lambda-hat status``).
 """
 
+import contextlib
 import os
 import socket
 import sys
@@ -18,7 +20,7 @@ from typing import Any, Self
 from lambda_hat.config import ConfigError, Job, parse_job
 from lambda_hat.lease import LeaseLost
 from lambda_hat.progress import PlainReporter
-from lambda_hat.store import Document, Store, read_config, write_status
+from lambda_hat.store import Document, Store, StoreError, read_config, write_status
 from launch import cluster
 from launch.backend import Backend, backend_from
 from launch.manifest import SETTLED, Manifest, Task, news
@@ -135,15 +137,23 @@ class _Recorded:
         elif self._stop.signum is not None:
             self._write("interrupted", error=str(error))
         elif isinstance(error, Exception):
-            self._write("failed", error=str(error), traceback="".join(traceback.format_exception(kind, error, trace)))
-            traceback.print_exception(kind, error, trace)
+            words = "".join(traceback.format_exception(kind, error, trace))
+            PlainReporter().line(words)
+            self._write("failed", error=str(error), error_type=type(error).__name__, traceback=words)
         else:
             return False
         return True
 
     def _write(self, state: str, **more: Any) -> None:
         self.state = state
-        _write(self.folder, state, started=self._started, ended=time.time(), **more)
+        try:
+            _write(self.folder, state, started=self._started, ended=time.time(), **more)
+        except StoreError as unwritten:
+            PlainReporter().line(str(unwritten))
+            job_id = cluster.own_job_id()
+            if job_id is not None and "error" in more:
+                with contextlib.suppress(cluster.ClusterError):
+                    cluster.leave_word(job_id, more["error"])
 
 
 def _write(folder: Path, state: str, **fields: Any) -> None:

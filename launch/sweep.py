@@ -3,6 +3,7 @@
 Nothing here needs a driver to live, or knows whether one does.
 """
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from lambda_hat.config import parse_job
 from lambda_hat.found import finished
 from lambda_hat.lease import STALE_SECONDS, Owner, sight
 from lambda_hat.progress import Reporter
-from lambda_hat.store import Document, Store, read_config, write_status
+from lambda_hat.store import Document, Store, StoreError, read_config, write_status
 from launch import cluster
 from launch.manifest import SETTLED, Array, Manifest, Run, Submission, news
 
@@ -25,6 +26,7 @@ State = Literal[
 OVER = frozenset({"finished", "failed", "cancelled", "lost", "interrupted", "missing"})
 _SECONDS_BETWEEN_LOOKS = 2.0
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 5.0, 30.0  # between questions to SLURM
+_NOT_STARTED = ("JobLaunchFailure", "0:53")  # in squeue's words and in sacct's
 
 
 class Fate(NamedTuple):
@@ -124,6 +126,14 @@ def _on_slurm(job: str, found: cluster.JobState | None, status: Document | None)
         return Fate("cancelled", f"SLURM job {job} was cancelled")
     if found.state == "COMPLETED":
         return Fate("lost", f"SLURM says COMPLETED of job {job}, which left no result")
+    if found.word:
+        return Fate("failed", found.word)
+    if found.reason in _NOT_STARTED:
+        return Fate(
+            "failed",
+            f"SLURM could not start job {job} ({found.reason}), most often since its log cannot be written: is the "
+            "store full, or read-only?",
+        )
     return Fate("failed", f"SLURM says {found.state} ({found.reason}) of job {job}: killed before it could say why")
 
 
@@ -167,9 +177,12 @@ class Sweep:
     def _checked(self, fate: Fate, folder: Path) -> Fate:
         """A process may be killed between its last two writes: the result counts, not the status."""
         if fate.state in OVER:
-            config = read_config(folder)
-            if config is not None and finished(parse_job(config), self.store) is not None:
-                return Fate("finished")
+            try:
+                config = read_config(folder)
+                if config is not None and finished(parse_job(config), self.store) is not None:
+                    return Fate("finished")
+            except StoreError as error:  # one damaged run is no reason to tell nothing of the others
+                return Fate(fate.state, f"{fate.reason}; {error}" if fate.reason else str(error))
         return fate
 
     def wait(self, reporter: Reporter | None = None) -> list[RunState]:
@@ -195,7 +208,8 @@ class Sweep:
             if reporter is not None:
                 reporter.status(f"{self.name}: {summary(latest.values())}")
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-        self.record(latest.values())
+        with contextlib.suppress(StoreError):  # full or read-only: whoever waited is told all the same
+            self.record(latest.values())
         return list(latest.values())
 
     def record(self, states: Iterable[RunState]) -> None:

@@ -1,15 +1,11 @@
 """The local backend when what lies around it goes wrong: conf/, the store's disk, the compilation cache, the driver."""
 
-import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lambda_hat import cache
-from lambda_hat.config import Job
 from lambda_hat.lease import sight
+from tests import faults
 from tests.jobs import HMC
 from tests.launch.user import LONG, User, assert_same_trace, copy_of_checkout, trace_of
 
@@ -19,11 +15,6 @@ SHORT = {"sampler": {**HMC, "num_warmup": 5}, "budget": {"draws": 10}}
 @pytest.fixture
 def user(tmp_path: Path) -> User:
     return User(tmp_path / "runs")
-
-
-def files_of(user: User, job: Job) -> dict[str, bytes]:
-    folder = user.store.run_dir(job.target_id, job.run_id)
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_what_waits_runs_as_it_was_submitted_whatever_becomes_of_conf(user: User, tmp_path: Path) -> None:
@@ -45,36 +36,33 @@ def test_a_full_disk_is_said_and_costs_nothing_that_is_finished(user: User) -> N
     assert fates[short.run_id].state == "finished"
     assert fates[long.run_id].state == "failed"
     assert "cannot write" in fates[long.run_id].reason
-    made = files_of(user, short)
+    made = faults.files_of(user.store, short)
     code, out, err = user.command("retry", "s")
     assert code == 0, out + err + user.evidence()
     assert {fate.state for fate in user.fates().values()} == {"finished"}
-    assert files_of(user, short) == made
+    assert faults.files_of(user.store, short) == made
 
 
 def test_a_disk_without_any_room_is_said_by_the_driver(user: User) -> None:
     user.submit(SHORT)
-    made = files_of(user, user.job(**SHORT))
+    made = faults.files_of(user.store, user.job(**SHORT))
     retry = ("-m", "lambda_hat.cli", "retry", "--finished", "s", "--store", str(user.root))
     command = user.popen(*retry, shell="ulimit -f 0;")
     _, err = command.communicate(timeout=60)
     assert command.returncode == 1
     assert err.startswith("error: cannot "), err
     assert "Traceback" not in err
-    assert files_of(user, user.job(**SHORT)) == made
+    assert faults.files_of(user.store, user.job(**SHORT)) == made
 
 
 def test_truncated_entries_of_the_compilation_cache_are_mended(user: User) -> None:
     user.root.mkdir()
     (user.root / ".cache").mkdir()  # this store's own: others must not meet what is broken here
     user.submit(SHORT)
-    entries = sorted((user.store.cache_dir / cache.cpu_type()).glob("*-cache"))
-    assert entries
-    for path in entries:
-        os.truncate(path, path.stat().st_size // 2)
+    entries = faults.cut_cache_short(user.store)
     fates = user.submit({**SHORT, "seed": 1})
     assert {fate.state for fate in fates.values()} == {"finished"}
-    assert all(map(cache._decodes, entries))
+    assert faults.are_whole(entries)
     assert "truncated or damaged" in user.evidence()
 
 
@@ -104,43 +92,26 @@ def test_cancel_ends_a_pool_that_nobody_waits_for(user: User) -> None:
     assert not {fate.state for fate in user.fates().values()} & {"running", "queued", "finished"}
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of its own, which root can make read-only for root, too."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False).returncode:
-        pytest.skip("needs to be allowed to mount a filesystem")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
 def test_a_read_only_store_is_said_and_can_still_be_read(disk: Path) -> None:
     user = User(disk / "runs")
     user.submit(SHORT)
-    made = files_of(user, user.job(**SHORT))
-    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-    code, _, err = user.command("retry", "--finished", "s")
-    assert code == 1
-    assert err.startswith("error: cannot "), err
-    assert "read-only" in err.lower()
-    assert user.command("status", "s")[0] == 0
-    assert files_of(user, user.job(**SHORT)) == made
+    made = faults.files_of(user.store, user.job(**SHORT))
+    with faults.read_only(disk):
+        code, _, err = user.command("retry", "--finished", "s")
+        assert code == 1
+        assert err.startswith("error: cannot "), err
+        assert "read-only" in err.lower()
+        assert user.command("status", "s")[0] == 0
+        assert faults.files_of(user.store, user.job(**SHORT)) == made
 
 
 def test_a_slow_store_changes_no_draw(user: User, tmp_path: Path) -> None:
     """Every fsync and rename takes a tenth of a second, in the driver and in the element."""
     user.submit(SHORT)
     slow = tmp_path / "slow"
-    slow.mkdir()
-    (slow / "sitecustomize.py").write_text(
-        "import os, time\n"
-        "def late(function):\n"
-        "    return lambda *args, **more: (time.sleep(0.1), function(*args, **more))[1]\n"
-        "os.fsync, os.replace, os.rename = late(os.fsync), late(os.replace), late(os.rename)\n"
-    )
-    other = User(tmp_path / "elsewhere", environment={"PYTHONPATH": str(slow)})
+    other = User(tmp_path / "elsewhere", environment=faults.slowed(slow))
     (fate,) = other.submit(SHORT).values()
     assert fate.state == "finished"
     job = user.job(**SHORT)
+    assert faults.is_slowed(slow, other.status(job)["pid"])
     assert_same_trace(trace_of(job, other.store), trace_of(job, user.store))
