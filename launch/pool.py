@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,7 @@ class _Process(NamedTuple):
 
 @dataclass
 class Pool:
-    """Runs elements until none is left.
+    """Runs elements until none is left, or for as long as somebody adds some.
 
     Args:
         manifest: The sweep.
@@ -54,20 +54,58 @@ class Pool:
     reporter: Reporter
     stopped_by: int | None = None
     _running: list[_Process] = field(default_factory=list)
+    _waiting: list[Place] = field(default_factory=list)
+    _tasks: dict[Place, list[Task]] = field(default_factory=dict)
+    _called_off: set[Place] = field(default_factory=set)
+    _cores: list[int] = field(default_factory=lambda: _cores())
 
     def run(self) -> None:
         """Start, watch and bury elements; returns when all are done, or stopped by a signal."""
-        self._tasks = {place: self.manifest.tasks(self.store, *place) for place in self.places}
-        self._waiting = list(self.places)
-        self._cores = _cores()
-        with self._listening():
+        with self.listening():
+            self.add(self.places)
             self._start_ready()
             while self._running:
                 time.sleep(_SECONDS_BETWEEN_POLLS)
                 ended = len(self.places) - len(self._waiting) - len(self._running)
                 self.reporter.status(f"{ended} of {len(self.places)} elements have ended, {len(self._running)} run")
-                if self._bury() and self.stopped_by is None:
-                    self._start_ready()
+                self.step()
+        self.settle()
+
+    def add(self, places: Iterable[Place]) -> None:
+        """More elements, to be started by a later ``step``."""
+        for place in places:
+            self._tasks[place] = self.manifest.tasks(self.store, *place)
+            self._waiting.append(place)
+
+    def step(self, *, start: bool = False) -> None:
+        """Bury what has ended, and fill the slots that this frees (or all free ones: ``start``)."""
+        if (self._bury() or start) and self.stopped_by is None:
+            self._start_ready()
+
+    def end(self, place: Place) -> None:
+        """Have one element stop: it commits what it has."""
+        self._called_off.add(place)
+        if place in self._waiting:
+            self._waiting.remove(place)
+            for task in self._tasks[place]:
+                _settle(task, "interrupted", "it was called off before it was started")
+        for process in self._running:
+            if process.place == place and process.popen.poll() is None:
+                process.popen.send_signal(signal.SIGTERM)
+
+    def unended(self) -> set[Place]:
+        """Elements that wait or run."""
+        return {*self._waiting, *(process.place for process in self._running)}
+
+    def drain(self) -> None:
+        """After a signal: wait for what runs, which commits, and settle the rest."""
+        while self._running:
+            time.sleep(_SECONDS_BETWEEN_POLLS)
+            self._bury()
+        self.settle()
+
+    def settle(self) -> None:
+        """Say of what has not been started that it will not be."""
         for place in self._waiting:
             for task in self._tasks[place]:
                 _settle(task, "interrupted", "the driver was stopped before this was started")
@@ -76,8 +114,7 @@ class Pool:
         """Fill the free slots, sharing the idle cores among what can start now."""
         ready: list[Place] = []
         room = (self.backend.array_parallelism or len(self._cores)) - len(self._running)
-        unended = [*self._waiting, *(process.place for process in self._running)]
-        unbuilt = {task.target_id for place in unended for task in self._tasks[place] if task.run_id is None}
+        unbuilt = {task.target_id for place in self.unended() for task in self._tasks[place] if task.run_id is None}
         for place in list(self._waiting):
             if len(ready) == room:
                 break
@@ -136,7 +173,7 @@ class Pool:
             if code is None:
                 continue
             self._running.remove(process)
-            if code == EXIT_INTERRUPTED and self.stopped_by is None:
+            if code == EXIT_INTERRUPTED and self.stopped_by is None and process.place not in self._called_off:
                 self.reporter.line(
                     f"element {process.log.stem} was stopped from outside; the same command goes on with it"
                 )
@@ -161,7 +198,7 @@ class Pool:
             self._waiting.insert(0, process.place)
 
     @contextmanager
-    def _listening(self) -> Iterator[None]:
+    def listening(self) -> Iterator[None]:
         """Pass the first signal on to the elements, so that they commit and end; the second kills them."""
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

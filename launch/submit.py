@@ -54,11 +54,10 @@ def _submit(plan: Plan, backend: Backend, store: Store, reporter: Reporter, *, w
     pool: Detached | None = None
     try:
         with Lease.claim(sweep.directory, Owner.current()):
-            manifest = _manifest(plan, backend, store)
-            for job in plan.missing:
-                write_config(store.run_dir(job.target_id, job.run_id), job.to_dict())
+            manifest = manifest_of(plan, backend, store)
+            freeze(plan, store)
             if backend.kind == "local":
-                pool = _run_here(manifest, _enter_here(manifest, plan, packs, store), store, reporter, wait=wait)
+                pool = _run_here(manifest, enter_here(manifest, plan, packs, store), store, reporter, wait=wait)
             else:
                 from launch.arrays import Submitter  # submitit takes a while to import
 
@@ -95,7 +94,13 @@ def _code(job: Job) -> tuple[str, str]:
     return job.target_id, job.sampler_name
 
 
-def _manifest(plan: Plan, backend: Backend, store: Store) -> Manifest:
+def freeze(plan: Plan, store: Store) -> None:
+    """Write down what the missing runs are, for elements to read."""
+    for job in plan.missing:
+        write_config(store.run_dir(job.target_id, job.run_id), job.to_dict())
+
+
+def manifest_of(plan: Plan, backend: Backend, store: Store) -> Manifest:
     """The sweep's manifest, with what earlier submissions of it entered."""
     directory = store.sweep_dir(plan.name)
     if (directory / "manifest.json").exists():
@@ -109,7 +114,7 @@ def _manifest(plan: Plan, backend: Backend, store: Store) -> Manifest:
     return manifest
 
 
-def _enter_here(manifest: Manifest, plan: Plan, packs: list[list[Job]], store: Store) -> tuple[int, int]:
+def enter_here(manifest: Manifest, plan: Plan, packs: list[list[Job]], store: Store) -> tuple[int, int]:
     """Note what the pool is to run: the arrays of targets and of runs."""
     targets = Array("targets", [[job.target_id] for job in plan.unbuilt])
     runs = Array("runs", [[job.run_id for job in jobs] for jobs in packs])

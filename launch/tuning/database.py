@@ -1,0 +1,167 @@
+"""Where the studies live: an SQLite file under the store for one driver, or PostgreSQL by URL for several.
+
+A database may go away for a while: work on it is begun anew until it answers, so every piece of work must be one
+that can be begun anew.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lambda_hat.config import ConfigError
+from lambda_hat.progress import Reporter
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from sqlalchemy import Engine
+
+T = TypeVar("T")
+FILE = "study.db"
+_PATIENCE_S = 900.0
+_LONGEST_PAUSE_S = 10.0
+_RECYCLE_S = 1800  # firewalls forget connections that were silent for longer
+
+
+class DatabaseGone(RuntimeError):
+    """The database has not answered for so long that the driver gives up; nothing is lost."""
+
+
+class Database:
+    """A storage of Optuna's, and who may change a study in it.
+
+    Args:
+        url: Of SQLAlchemy.
+        reporter: Who is told of outages.
+    """
+
+    def __init__(self, url: str, reporter: Reporter):
+        import optuna
+        from sqlalchemy.exc import SQLAlchemyError
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.url = url
+        self.is_shared = not url.startswith("sqlite")
+        self.outages = 0
+        self._reporter = reporter
+        try:
+            self._engine, self.storage = self._open()
+        except SQLAlchemyError as error:
+            raise ConfigError([f"optuna.storage: cannot open {masked(url)}: {_first_line(error)}"]) from error
+
+    def _open(self) -> "tuple[Engine, BaseStorage]":
+        from optuna.storages import RDBStorage, get_storage
+        from sqlalchemy import create_engine, text
+
+        if not self.is_shared:
+            storage = RDBStorage(self.url, engine_kwargs={"connect_args": {"timeout": 60}})
+            return storage.engine, get_storage(storage)
+        options = {"pool_pre_ping": True, "pool_recycle": _RECYCLE_S, "connect_args": {"connect_timeout": 10}}
+        engine = create_engine(self.url, **options)
+        with engine.begin() as connection:
+            # Two drivers that make the tables at once would trip over each other.
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('lambda_hat tables'))"))
+            return engine, get_storage(RDBStorage(self.url, engine_kwargs=options))
+
+    def patiently(self, work: Callable[[], T]) -> T:
+        """``work()``, begun anew for as long as the database does not answer.
+
+        Raises:
+            DatabaseGone: it has not answered for a quarter of an hour.
+        """
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import SQLAlchemyError
+
+        began: float | None = None
+        pause = 1.0
+        while True:
+            try:
+                result = work()
+            except (StorageInternalError, SQLAlchemyError) as error:
+                if not _is_outage(error):
+                    raise
+                began = began or time.monotonic()
+                if time.monotonic() - began > _PATIENCE_S:
+                    raise DatabaseGone(
+                        f"{masked(self.url)} has not answered for {_PATIENCE_S:.0f} s ({_first_line(error)}): the same "
+                        "command goes on from here once it does"
+                    ) from error
+                self._reporter.line(f"the database does not answer ({_first_line(error)}); next try in {pause:.0f} s")
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            else:
+                if began is not None:
+                    self.outages += 1
+                    self._reporter.line(f"the database answers again, after {time.monotonic() - began:.0f} s")
+                return result
+
+    @contextmanager
+    def turn(self, study: str) -> Iterator[Callable[[], None] | None]:
+        """The right to add trials to ``study`` and to take over others' while the block runs; None if another driver
+        has it now.
+
+        It ends with its transaction, and so with a driver or a connection that dies; the function that is given
+        raises if it has ended already. With SQLite the one driver always has it.
+        """
+        if not self.is_shared:
+            yield lambda: None
+            return
+        from sqlalchemy import text
+
+        with self._engine.begin() as connection:
+            question = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
+            is_ours = connection.execute(question, {"name": study}).scalar()
+
+            def check() -> None:
+                connection.execute(text("SELECT 1"))
+
+            yield check if is_ours else None
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def database_url(storage: str | None, folder: Path) -> str:
+    """The URL of ``optuna.storage``, with a driver that is installed.
+
+    Raises:
+        ConfigError: it is neither SQLite's place in the store nor PostgreSQL, or psycopg is missing.
+    """
+    if storage is None:
+        return f"sqlite:///{folder.absolute() / FILE}"
+    scheme, _, rest = storage.partition("://")
+    if scheme.partition("+")[0] not in ("postgresql", "postgres") or not rest:
+        raise ConfigError(
+            [f"optuna.storage: needs postgresql://USER:PASSWORD@HOST/DATABASE, or null (SQLite), got {masked(storage)}"]
+        )
+    if find_spec("psycopg") is None:
+        raise ConfigError(["optuna.storage: PostgreSQL needs psycopg: pip install 'lambda-hat[postgres]'"])
+    return f"postgresql+psycopg://{rest}"
+
+
+def masked(url: str) -> str:
+    """``url`` without its password, for people and files."""
+    scheme, separator, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}{separator}{user.partition(':')[0]}{':***' if ':' in user else ''}{at}{place}"
+
+
+def _is_outage(error: BaseException | None) -> bool:
+    """Whether a connection failed, here or in what led to this, rather than what was asked of it."""
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, TimeoutError
+
+    while error is not None:
+        # Optuna may ask on in a session whose connection has just failed: PendingRollbackError.
+        if isinstance(error, OperationalError | InterfaceError | TimeoutError | PendingRollbackError):
+            return True
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _first_line(error: BaseException) -> str:
+    cause = error.__cause__ if error.__cause__ is not None and "exception is raised" in str(error) else error
+    return str(cause).strip().splitlines()[0]

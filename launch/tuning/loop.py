@@ -1,0 +1,268 @@
+"""The driver's loop: look at what runs, tell what has ended, prune, refill, submit; until every study is full.
+
+It keeps nothing in its head that a crash would lose: a trial's state is in the database, its run's in the store, and
+what is submitted in the run's folder and the sweep's manifest.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from lambda_hat.config import Job
+from lambda_hat.found import finished
+from lambda_hat.progress import Reporter
+from lambda_hat.store import Store
+from launch.sweep import OVER, RunState
+from launch.tuning.measure import Measured, Valued, measured, rung_reached, rungs
+from launch.tuning.problems import Case
+from launch.tuning.record import Reference, metrics_of, trial_folder, write_metrics, write_reference
+from launch.tuning.schema import Tuning
+from launch.tuning.study import Live, Study
+
+_SECONDS_BETWEEN_STEPS = 0.1
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_QUESTIONS = 5.0  # to SLURM
+_SECONDS_BETWEEN_ROUNDS = 10.0  # for trials that other drivers left behind
+
+
+class Runs(Protocol):
+    """Where runs are made: :class:`launch.tuning.field.Field`."""
+
+    @property
+    def is_stopped(self) -> bool: ...
+    def step(self) -> None: ...
+    def send(self, jobs: Sequence[Job]) -> None: ...
+    def look(self, jobs: Iterable[Job], *, ask: bool = True) -> dict[str, RunState]: ...
+    def end(self, job: Job) -> None: ...
+    def ended(self, jobs: Iterable[Job]) -> set[str]: ...
+
+
+@dataclass
+class Bench:
+    """A problem under way.
+
+    Args:
+        case: The problem.
+        folder: Where its ref.json and its trials are kept.
+        studies: One for each method.
+        reference: What they are held against, once its run is done.
+        failure: Why there is none.
+        retries: How often the reference's process was killed.
+    """
+
+    case: Case
+    folder: Path
+    studies: list[Study]
+    reference: Reference | None = None
+    failure: str | None = None
+    retries: int = 0
+
+
+@dataclass
+class Tuner:
+    """One driver.
+
+    Args:
+        tuning: The configuration.
+        store: Where all is kept.
+        benches: The problems.
+        runs: Where runs are made.
+        reporter: Who is told.
+        resume: Studies must exist already.
+    """
+
+    tuning: Tuning
+    store: Store
+    benches: list[Bench]
+    runs: Runs
+    reporter: Reporter
+    resume: bool = False
+    _unsent: dict[str, Job] = field(default_factory=dict)
+    _suspects: set[str] = field(default_factory=set)
+    _leaving: dict[str, dict[str, Job]] = field(default_factory=dict)
+    _next_question: float = 0.0
+    _next_round: dict[str, float] = field(default_factory=dict)
+    _told: int = 0
+
+    def run(self) -> None:
+        """Return when every study is full, or a signal asked to stop."""
+        for bench in self.benches:
+            self._queue(bench.case.reference)
+        while not self.runs.is_stopped and not self._turn():
+            until = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+            while time.monotonic() < until and not self.runs.is_stopped:
+                self.runs.step()
+                time.sleep(_SECONDS_BETWEEN_STEPS)
+
+    def _turn(self) -> bool:
+        """Once around; whether all is done."""
+        self._send()
+        ask = time.monotonic() >= self._next_question
+        if ask:
+            self._next_question = time.monotonic() + _SECONDS_BETWEEN_QUESTIONS
+        states = self.runs.look(self._in_flight(), ask=ask)
+        for bench in self.benches:
+            if bench.reference is None and bench.failure is None:
+                self._settle_reference(bench, states.get(bench.case.reference.run_id))
+            if bench.reference is not None:
+                for study in bench.studies:
+                    self._advance(bench, study, states, ask=ask)
+        self._send()
+        live = sum(len(study.live) for study in self._studies())
+        self.reporter.status(f"{self._told} trials have ended, {live} are in flight")
+        return all(bench.failure is not None or self._is_full(bench) for bench in self.benches)
+
+    def _studies(self) -> list[Study]:
+        return [study for bench in self.benches for study in bench.studies]
+
+    def _in_flight(self) -> list[Job]:
+        references = [bench.case.reference for bench in self.benches if bench.reference is None and not bench.failure]
+        return [*references, *(live.job for study in self._studies() for live in study.live)]
+
+    def _is_full(self, bench: Bench) -> bool:
+        return bench.reference is not None and all(not study.live and study.is_done() for study in bench.studies)
+
+    def _queue(self, job: Job) -> None:
+        known = self._unsent.get(job.run_id)
+        if known is None or (job.budget.draws or 0) > (known.budget.draws or 0):
+            self._unsent[job.run_id] = job
+
+    def _send(self) -> None:
+        """Submit all that is to be submitted as one batch."""
+        if self._unsent:
+            jobs = list(self._unsent.values())
+            self.runs.send(jobs)
+            self._unsent.clear()
+
+    def _settle_reference(self, bench: Bench, state: RunState | None) -> None:
+        job = bench.case.reference
+        if finished(job, self.store) is not None:
+            analysis = self.store.read_analysis(job.target_id, job.run_id) or {}
+            bench.reference = write_reference(bench.folder, analysis)
+            if bench.reference is None:
+                bench.failure = f"its reference {job.run_id} has no finite LLC"
+            else:
+                for study in bench.studies:
+                    study.open(self.resume)
+        elif state is not None and self._is_over(state):
+            if _is_unbegun(state):
+                self._queue(job)
+            elif "traceback" not in state.status and bench.retries < self.tuning.execution.max_retries:
+                bench.retries += 1
+                self._queue(job)
+            else:
+                bench.failure = f"its reference {job.run_id} {state.fate.state}: {state.fate.reason}"
+        if bench.failure is not None:
+            self.reporter.line(f"{bench.case.name}: {bench.failure}")
+
+    def _advance(self, bench: Bench, study: Study, states: dict[str, RunState], *, ask: bool) -> None:
+        """One study: tell, prune, refill."""
+        study.beat()
+        for live in list(study.live):
+            self._settle(bench, study, live, states.get(live.job.run_id))
+        leaving = self._leaving.setdefault(study.name, {})
+        if leaving and ask:
+            for run_id in self.runs.ended(leaving.values()):
+                del leaving[run_id]
+        in_flight = len(study.live) + len(leaving.keys() - {live.job.run_id for live in study.live})
+        room = self.tuning.optuna.concurrency.batch_size - in_flight
+        # Deserted trials are taken over when there is room for them, and now and then in any case.
+        if room > 0 or time.monotonic() >= self._next_round.get(study.name, 0.0):
+            self._next_round[study.name] = time.monotonic() + _SECONDS_BETWEEN_ROUNDS
+            for live in study.refill(room):
+                self._queue(live.job)
+
+    def _settle(self, bench: Bench, study: Study, live: Live, state: RunState | None) -> None:
+        """Tell a trial that has ended, or judge it while it runs."""
+        if live.is_pruned:
+            self._leave_pruned(bench, study, live, state)
+        elif finished(live.job, self.store) is not None:
+            self._complete(bench, study, live)
+        elif state is None or not self._is_over(state):
+            if state is not None:
+                self._judge(bench, study, live, state)
+        elif state.status.get("error_type") == "NonFinite":
+            self._tell(bench, study, live, "COMPLETE", None)
+        elif state.fate.state == "finished" or _is_unbegun(state):
+            self._queue(live.job)  # a longer trial of a run that is done, or one that was stopped on the way
+        elif "traceback" in state.status or live.retries >= self.tuning.execution.max_retries:
+            self.reporter.line(f"{study.name} trial {live.number} {state.fate.state}: {_first_line(state)}")
+            self._tell(bench, study, live, "FAIL", None)
+        else:
+            self.reporter.line(f"{study.name} trial {live.number} is tried again: {_first_line(state)}")
+            metrics = self._record(bench, study, live, "FAIL", None)
+            study.retry(live, metrics)
+
+    def _is_over(self, state: RunState) -> bool:
+        """Whether a run has ended. On a shared filesystem files may come later than SLURM's news: a bad end of which
+        the run itself does not tell is looked at twice."""
+        if state.fate.state not in OVER:
+            if state.fate.state != "unknown":  # SLURM was not asked this time
+                self._suspects.discard(state.run_id)
+            return False
+        if state.status.get("ended") is not None or state.run_id in self._suspects:
+            self._suspects.discard(state.run_id)
+            return True
+        self._suspects.add(state.run_id)
+        return False
+
+    def _complete(self, bench: Bench, study: Study, live: Live) -> None:
+        job = live.job
+        folder = self.store.run_dir(job.target_id, job.run_id)
+        analysis = self.store.read_analysis(job.target_id, job.run_id) or {}
+        found = measured(analysis, folder, job.budget)
+        if self.tuning.optuna.pruner.type != "none":
+            live.rungs |= rungs(analysis, folder, job.budget, self._valued(bench))
+        self._tell(bench, study, live, "COMPLETE", found)
+        self._leaving.setdefault(study.name, {})[job.run_id] = job
+
+    def _tell(self, bench: Bench, study: Study, live: Live, state: str, found: Measured | None) -> None:
+        metrics = self._record(bench, study, live, state, found)
+        study.tell(live, state, metrics["value"], metrics)
+        self._told += 1
+
+    def _record(self, bench: Bench, study: Study, live: Live, state: str, found: Measured | None) -> dict[str, Any]:
+        """metrics.json, which a trial that is told has."""
+        assert bench.reference is not None
+        value = None
+        if state == "COMPLETE":
+            value = self._valued(bench).of(*((None, None) if found is None else (found.llc, found.mcse)))
+        elif state == "PRUNED":
+            value = live.rungs[max(live.rungs)]
+        metrics = metrics_of(live, state, value, found, bench.reference)
+        write_metrics(trial_folder(bench.folder / study.method.name, live.number), metrics)
+        return metrics
+
+    def _valued(self, bench: Bench) -> Valued:
+        assert bench.reference is not None
+        return Valued(self.tuning.optuna.objective, bench.reference.llc)
+
+    def _judge(self, bench: Bench, study: Study, live: Live, state: RunState) -> None:
+        """Report a trial under way at equal cost with the others, and prune it if it is worse than most."""
+        step = rung_reached(live.job.budget, state.status)
+        if self.tuning.optuna.pruner.type == "none" or step is None or step in live.rungs:
+            return
+        value = self._valued(bench).of(state.status.get("llc"), state.status.get("llc_mcse"))
+        if study.report(live, step, value):
+            study.drop(live)
+            self._leave_pruned(bench, study, live, state)
+
+    def _leave_pruned(self, bench: Bench, study: Study, live: Live, state: RunState | None) -> None:
+        """End the element of a pruned trial, and tell the trial once it is gone: until then it is in flight."""
+        others = [other for other in study.live if other is not live and other.job.run_id == live.job.run_id]
+        if not others and not (state is not None and state.fate.state in OVER):
+            self.runs.end(live.job)
+            if live.job.run_id not in self.runs.ended([live.job]):
+                return
+        self._tell(bench, study, live, "PRUNED", None)
+
+
+def _is_unbegun(state: RunState) -> bool:
+    """Whether a run was not killed but stopped, or never started: it is simply submitted again."""
+    return state.fate.state in ("missing", "interrupted") or (state.fate.state == "lost" and not state.status)
+
+
+def _first_line(state: RunState) -> str:
+    return next(iter(state.fate.reason.strip().splitlines()), "no word why")

@@ -1,0 +1,165 @@
+"""What a trial came to: its own prefix of its run's trace, at its own budget.
+
+A run may be longer than a trial of it (another trial, which differs in its length only, went further). Where it would
+have stopped for this trial is read from the run's history: (draws, gradients, seconds) after every chunk.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lambda_hat.config import Budget, Progress
+from lambda_hat.estimate import Setting, estimate, quick_llc
+from lambda_hat.trace_file import read_loss, read_trace_file
+from launch.tuning.schema import Objective
+
+# The objective is looked at after so many equal parts of the budget, and last at its end.
+NUM_RUNGS = 5
+
+
+class Cost(NamedTuple):
+    """How far a run had come: draws a chain, per-row gradients over all chains, seconds of computation."""
+
+    draws: int
+    gradients: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A trial's numbers; LLC and error are None where they cannot be had.
+
+    Args:
+        llc: The LLC of the trial's own draws.
+        mcse: Its Monte Carlo standard error.
+        cost: What those draws cost, warm-up included.
+        fge: The same in full-gradient evaluations.
+        is_reliable: The verdict.
+        reasons: Why not.
+    """
+
+    llc: float | None
+    mcse: float | None
+    cost: Cost
+    fge: float
+    is_reliable: bool
+    reasons: Sequence[str]
+
+
+def measured(analysis: Mapping[str, Any], folder: Path, budget: Budget) -> Measured:
+    """What the trial with ``budget`` came to.
+
+    Args:
+        analysis: The run's analysis.json.
+        folder: The run's folder, whose trace is read if the trial's part is not all of it.
+        budget: The trial's.
+    """
+    whole = _end(analysis)
+    draws = own_draws(_history(analysis), budget, whole.draws)
+    if draws == whole.draws:
+        verdict = analysis["verdict"]
+        return Measured(
+            analysis["llc"], analysis["llc_mcse"], whole, analysis["fge"], verdict["reliable"], verdict["reasons"]
+        )
+    trace = read_trace_file(folder / "trace.nc").trace
+    found = estimate({name: column[:, :draws] for name, column in trace.items()}, _setting(analysis))
+    numbers = found.to_dict()
+    # Exact, since every draw's own gradients are in the trace; seconds are known at the ends of chunks only.
+    gradients = whole.gradients - int(trace["gradients"][:, draws : whole.draws].sum())
+    cost = Cost(draws, gradients, _seconds(analysis, draws))
+    fge = gradients / analysis["num_data"]
+    return Measured(numbers["llc"], numbers["llc_mcse"], cost, fge, found.reliable, found.reasons)
+
+
+def own_draws(history: Sequence[Cost], budget: Budget, most: int) -> int:
+    """Where a run with this budget stops, as the host loop does: after the chunk that reaches a limit."""
+    for cost in history:
+        if budget.draws is not None and cost.draws >= budget.draws:
+            return min(budget.draws, most)
+        if budget.spent(Progress(draws=cost.draws, gradients=cost.gradients, seconds=cost.seconds)) is not None:
+            return min(cost.draws, most)
+    return most
+
+
+def rungs(analysis: Mapping[str, Any], folder: Path, budget: Budget, value: "Valued") -> dict[int, float]:
+    """The objective after each part of the budget that the run reached, but the last, from its trace."""
+    ends = {part: draws for part in range(NUM_RUNGS - 1) if (draws := _draws_at(analysis, budget, part)) is not None}
+    own = own_draws(_history(analysis), budget, _end(analysis).draws)
+    ends = {part: draws for part, draws in ends.items() if draws <= own}
+    if not ends:
+        return {}
+    loss = read_loss(folder / "trace.nc")
+    setting = _setting(analysis)
+    return {part: value.of(*quick_llc(loss[:, :draws], setting)) for part, draws in ends.items()}
+
+
+@dataclass(frozen=True)
+class Valued:
+    """The objective against one reference."""
+
+    objective: Objective
+    reference: float
+
+    def of(self, llc: float | None, mcse: float | None) -> float:
+        return self.objective.value(llc, mcse, self.reference)
+
+
+def rung_reached(budget: Budget, status: Mapping[str, Any]) -> int | None:
+    """The part of the budget that a run under way has spent, 0 being the first; None before that, and in warm-up."""
+    if status.get("phase") != "sampling" or status.get("llc") is None:
+        return None
+    spent = (
+        (status["seconds"] / budget.seconds) if budget.seconds is not None else status["gradients"] / _gradients(budget)
+    )
+    part = int(spent * NUM_RUNGS) - 1
+    return part if 0 <= part < NUM_RUNGS - 1 else None
+
+
+def _gradients(budget: Budget) -> int:
+    assert budget.gradients is not None, "a trial's budget is seconds or gradients"
+    return budget.gradients
+
+
+def _draws_at(analysis: Mapping[str, Any], budget: Budget, part: int) -> int | None:
+    """Draws after the chunk in which the run had spent ``part + 1`` parts of the budget."""
+    share = (part + 1) / NUM_RUNGS
+    for cost in _history(analysis):
+        spent = cost.seconds / budget.seconds if budget.seconds is not None else cost.gradients / _gradients(budget)
+        if spent >= share:
+            return cost.draws
+    return None
+
+
+def _history(analysis: Mapping[str, Any]) -> list[Cost]:
+    return [Cost(*row) for row in analysis["history"]]
+
+
+def _end(analysis: Mapping[str, Any]) -> Cost:
+    progress = analysis["progress"]
+    return Cost(progress["draws"], progress["gradients"], progress["seconds"])
+
+
+def _seconds(analysis: Mapping[str, Any], draws: int) -> float:
+    """Seconds of computation after ``draws``, in proportion within a chunk."""
+    rows = [Cost(0, 0, analysis["seconds"]["warmup"]), *_history(analysis)]
+    for before, after in pairwise(rows):
+        if draws <= after.draws:
+            share = (draws - before.draws) / (after.draws - before.draws)
+            return before.seconds + share * (after.seconds - before.seconds)
+    return rows[-1].seconds
+
+
+def _setting(analysis: Mapping[str, Any]) -> Setting:
+    return Setting(
+        nbeta=analysis["nbeta"],
+        gamma=analysis["gamma"],
+        dim=analysis["dim"],
+        num_data=analysis["num_data"],
+        loss_at_w0=analysis["loss_at_w0"],
+        report=analysis["target_report"],
+    )
+
+
+__all__ = ["NUM_RUNGS", "Cost", "Measured", "Valued", "measured", "own_draws", "rung_reached", "rungs"]

@@ -1,0 +1,78 @@
+"""From a mapping to a :class:`Tuning`: what is wrong with it is refused by its name."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from lambda_hat.config import ConfigError
+from launch.tuning.schema import (
+    Budgets,
+    Concurrency,
+    Dimension,
+    Execution,
+    Objective,
+    Optuna,
+    Problem,
+    Pruner,
+    Search,
+    StudyStore,
+    Tuning,
+)  # fmt: skip
+
+# Older configurations have these; what replaced them.
+_GONE = {
+    "executor_map": "hydra/launcher (or --backend), one preset for the whole session",
+    "per_executor": "optuna.concurrency.batch_size, and array_parallelism of the launcher preset",
+}
+
+
+def parse_tuning(config: Mapping[str, Any]) -> Tuning:
+    """Validate ``config`` (plain data) whole.
+
+    Raises:
+        ConfigError: every wrong key, type and range at once.
+    """
+    faults = [f"{path}: is gone; use {_GONE[name]}" for path, name in _gone(config)]
+    if not faults:
+        try:
+            tuning = TypeAdapter(Tuning).validate_python(dict(config))
+        except ValidationError as error:
+            faults = [_sentence(item["loc"], item) for item in error.errors()]
+        else:
+            faults = tuning.faults()
+            if not faults:
+                return tuning
+    raise ConfigError(list(dict.fromkeys(faults)))
+
+
+def _gone(node: Any, path: str = "") -> list[tuple[str, str]]:
+    """(path, name) of every key of :data:`_GONE`, however deep."""
+    found: list[tuple[str, str]] = []
+    if isinstance(node, Mapping):
+        for key, value in cast(Mapping[str, Any], node).items():
+            where = f"{path}.{key}" if path else str(key)
+            found += [(where, key)] if key in _GONE else _gone(value, where)
+    return found
+
+
+def _sentence(loc: tuple[int | str, ...], item: Any) -> str:
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+    if item["type"] == "missing":
+        return f"{key}: is missing"
+    if item["type"] == "unexpected_keyword_argument":
+        parent = [str(part) for part in loc[:-1]]
+        schema = _SCHEMAS.get(parent[-1], Dimension) if parent and parent[0] != "search_space" else Dimension
+        schema = schema if parent else Tuning
+        schema = Problem if parent[:1] == ["problems"] else schema
+        return f"{key}: no such key; it can be one of {', '.join(one.name for one in fields(schema))}"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[:1].lower()}{message[1:]}, got {item['input']!r}"
+
+
+# By the last part of a key's place.
+_SCHEMAS: dict[str, Any] = {
+    "optuna": Optuna, "objective": Objective, "concurrency": Concurrency, "sampler": Search, "pruner": Pruner,
+    "execution": Execution, "budget": Budgets, "store": StudyStore,
+}  # fmt: skip

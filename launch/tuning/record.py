@@ -1,0 +1,100 @@
+"""What is kept of a tuning session beside the runs: a metrics.json for each trial, ref.json for each problem."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lambda_hat.store import Document, Store, read_json, write_json
+from launch.tuning.measure import Measured
+from launch.tuning.study import Live
+
+SCHEMA = 1
+RESOLVED = "resolved_config.yaml"  # of a namespace: its configuration with every default
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The value that the trials of a problem are held against.
+
+    Args:
+        run_id: The run.
+        llc: Its LLC.
+        mcse: The error of that.
+        is_reliable: Its verdict.
+    """
+
+    run_id: str
+    llc: float
+    mcse: float | None
+    is_reliable: bool
+
+
+def studies_dir(store: Store, namespace: str) -> Path:
+    return store.root / "studies" / namespace
+
+
+def write_reference(folder: Path, analysis: Mapping[str, Any]) -> Reference | None:
+    """Keep the reference of a problem as ``ref.json``; None if its run has no finite LLC."""
+    llc, mcse = analysis["llc"], analysis["llc_mcse"]
+    if llc is None:
+        return None
+    reference = Reference(analysis["run_id"], llc, mcse, analysis["verdict"]["reliable"])
+    write_json(
+        folder / "ref.json",
+        {
+            "schema": SCHEMA, "run_id": reference.run_id, "target_id": analysis["target_id"],
+            "llc": llc, "llc_mcse": mcse, "exact_llc": analysis["exact_llc"], "reliable": reference.is_reliable,
+            "reasons": analysis["verdict"]["reasons"], "fge": analysis["fge"],
+            "seconds": analysis["progress"]["seconds"],
+        },
+    )  # fmt: skip
+    return reference
+
+
+def trial_folder(study_folder: Path, number: int) -> Path:
+    return study_folder / f"trial-{number:05d}"
+
+
+def metrics_of(live: Live, state: str, value: float | None, found: Measured | None, reference: Reference) -> Document:
+    """A trial's metrics.json, but for its place."""
+    llc = None if found is None else found.llc
+    return {
+        "schema": SCHEMA,
+        "number": live.number,
+        "state": state,
+        "params": dict(live.params),
+        "run_id": live.job.run_id,
+        "target_id": live.job.target_id,
+        "value": value,
+        "llc": llc,
+        "mcse": None if found is None else found.mcse,
+        "ref": reference.llc,
+        "ref_mcse": reference.mcse,
+        "error": None if llc is None else abs(llc - reference.llc),
+        "draws": None if found is None else found.cost.draws,
+        "gradients": None if found is None else found.cost.gradients,
+        "fge": None if found is None else found.fge,
+        "seconds": None if found is None else found.cost.seconds,
+        "reliable": None if found is None else found.is_reliable,
+        "reasons": [] if found is None else list(found.reasons),
+        "retries": live.retries,
+        "rungs": {str(step): live.rungs[step] for step in sorted(live.rungs)},
+    }
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Keep a trial's numbers; written before the trial is told, so that a told trial has them."""
+    write_json(folder / "metrics.json", {**metrics, "time": time.time()})
+
+
+def read_metrics(studies: Path) -> list[Document]:
+    """The metrics.json of every trial below ``studies``, with the names of its folders."""
+    found: list[Document] = []
+    for path in sorted(studies.glob("*/*/*/trial-*/metrics.json")):
+        namespace, problem, method = path.parts[-5:-2]
+        metrics = read_json(path)
+        if metrics is not None:
+            found.append({"namespace": namespace, "problem": problem, "method": method, **metrics})
+    return found

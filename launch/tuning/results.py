@@ -1,0 +1,193 @@
+"""What a session leaves: a table of all trials, the best settings as sampler presets, plots, and a summary."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lambda_hat.config import Job, canonical
+from lambda_hat.store import Document, Store, atomic_path, write_bytes
+from lambda_hat.summary import with_error
+from launch import table
+from launch.tuning.database import masked
+from launch.tuning.record import read_metrics, studies_dir
+
+if TYPE_CHECKING:
+    from launch.tuning.loop import Bench
+    from launch.tuning.session import Session
+
+TABLE = Path("tables") / "optuna_trials.parquet"
+# A reference that errs by more than this share of what it ranks cannot rank it.
+_LARGEST_SHARE = 1 / 3
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best trial of a study.
+
+    Args:
+        metrics: Its metrics.json.
+        preset: The sampler preset that was written of it.
+        num_trials: Trials of the study by state.
+    """
+
+    metrics: Document
+    preset: Path
+    num_trials: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What :func:`gather` wrote and what there is to say.
+
+    Args:
+        best: The best trial by problem and method; None where no trial has ended well.
+        table: The table of all trials of the store.
+        plots: The folder of the plots.
+        notes: Sentences for the end.
+    """
+
+    best: Mapping[tuple[str, str], Best | None]
+    table: Path
+    plots: Path
+    notes: Sequence[str]
+
+
+def gather(session: "Session", benches: "Sequence[Bench]") -> Found:
+    """Write the table, the presets and the plots."""
+    from launch.tuning.plots import draw
+
+    store, namespace = session.store, session.tuning.store.namespace
+    everything = read_metrics(store.root / "studies")
+    path = write_table(store, everything)
+    folder = studies_dir(store, namespace)
+    rows = [row for row in everything if row["namespace"] == namespace]
+    best: dict[tuple[str, str], Best | None] = {}
+    notes: list[str] = []
+    for bench in benches:
+        for study in bench.studies:
+            name = study.method.name
+            own = [row for row in rows if (row["problem"], row["method"]) == (bench.case.name, name)]
+            found = best_of(own)
+            best[bench.case.name, name] = None
+            if found is not None:
+                preset = folder / "conf" / "sampler" / f"{bench.case.name}-{name}.yaml"
+                write_preset(preset, bench.case.name, study.method.job(found["params"]), found)
+                states = [row["state"] for row in own]
+                best[bench.case.name, name] = Best(found, preset, {state: states.count(state) for state in states})
+                notes += _doubts(bench.case.name, name, found)
+    draw(rows, folder / "plots")
+    return Found(best, path, folder / "plots", notes)
+
+
+def best_of(rows: Sequence[Document]) -> Document | None:
+    """The complete trial of the smallest objective, of the reliable ones if there are any: where a run has not
+    mixed, its error is understated."""
+    complete = [row for row in rows if row["state"] == "COMPLETE" and row["llc"] is not None]
+    reliable = [row for row in complete if row["reliable"]]
+    return min(reliable or complete, key=lambda row: row["value"], default=None)
+
+
+def write_table(store: Store, rows: Sequence[Document]) -> Path:
+    """tables/optuna_trials.parquet: one row for each trial of the store that has ended."""
+    import pyarrow
+    from pyarrow import parquet
+
+    flat = [
+        {
+            **{name: value for name, value in row.items() if name not in ("params", "reasons", "rungs", "schema")},
+            "reasons": "; ".join(row["reasons"]),
+            **{f"params.{name}": value for name, value in row["params"].items()},
+        }
+        for row in rows
+    ]
+    names = dict.fromkeys(name for row in flat for name in row)
+    columns = {name: _column([row.get(name) for row in flat]) for name in names}
+    path = store.root / TABLE
+    with atomic_path(path) as temporary:
+        parquet.write_table(pyarrow.table(columns), temporary)
+    return path
+
+
+def _column(values: list[Any]) -> list[Any]:
+    """Methods may give one name to fields of different types, and a column has one type."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float} or len(kinds) <= 1:
+        return values
+    return [value if value is None else str(value) for value in values]
+
+
+def write_preset(path: Path, problem: str, job: Job, metrics: Document) -> None:
+    """The sampler of a trial as a preset, complete with every field."""
+    import yaml
+
+    budget = {name: value for name, value in canonical(job.budget).items() if value is not None}
+    llc, reference = (
+        with_error(metrics[name], metrics[error]) for name, error in (("llc", "mcse"), ("ref", "ref_mcse"))
+    )
+    words = [
+        f"Trial {metrics['number']} of {job.sampler_name} on {problem}: LLC {llc} against {reference}, "
+        f"{metrics['draws']} draws, {metrics['seconds']:.1f} s.",
+        f"Its budget: {' '.join(f'budget.{name}={value:g}' for name, value in budget.items())}",
+    ]
+    text = "".join(f"# {line}\n" for line in words) + yaml.safe_dump(canonical(job.sampler), sort_keys=False)
+    write_bytes(path, text.encode())
+
+
+def _doubts(problem: str, method: str, best: Document) -> list[str]:
+    notes: list[str] = []
+    difference = (best["error"] ** 2 + (best["mcse"] or 0.0) ** 2) ** 0.5
+    if best["ref_mcse"] is None or best["ref_mcse"] > _LARGEST_SHARE * difference:
+        error = "unknown" if best["ref_mcse"] is None else f"{best['ref_mcse']:.2g}"
+        notes.append(
+            f"{problem}, {method}: the reference's error ({error}) is more than a third of the best trial's "
+            f"({difference:.2g}), so that trials about as good cannot be ranked; raise execution.budget.hmc_sec or "
+            "lower hmc_mcse (in another namespace)"
+        )
+    if not best["reliable"]:
+        notes.append(f"{problem}, {method}: no trial is reliable; the best one: {_shortened(best['reasons'])}")
+    return notes
+
+
+def _shortened(reasons: Sequence[str]) -> str:
+    others = f" (and {len(reasons) - 1} more reasons in its metrics.json)" if len(reasons) > 1 else ""
+    return f"{next(iter(reasons), '')}{others}"
+
+
+def show(found: Found, folder: Path, url: str) -> None:
+    """The summary: one line a study, then where everything is."""
+    columns: dict[str, list[str]] = {name: [] for name in (
+        "problem", "method", "trials", "best LLC", "reference", "objective", "FGE", "seconds", "settings")}  # fmt: skip
+    for (problem, method), best in found.best.items():
+        cells = [problem, method, "no trial has ended well", "", "", "", "", "", ""]
+        if best is not None:
+            row = best.metrics
+            trials = ", ".join(f"{count} {state.lower()}" for state, count in best.num_trials.items())
+            settings = " ".join(f"{name}={_short(value)}" for name, value in row["params"].items())
+            doubt = "" if row["reliable"] else " (unreliable)"
+            cells = [
+                problem, method, trials, with_error(row["llc"], row["mcse"]) + doubt,
+                with_error(row["ref"], row["ref_mcse"]), f"{row['value']:.3g}", f"{row['fge']:,.0f}",
+                f"{row['seconds']:.1f}", settings,
+            ]  # fmt: skip
+        for name, cell in zip(columns, cells, strict=True):
+            columns[name].append(cell)
+    table.print_grid(columns)
+    for line in [
+        *found.notes,
+        f"table: {found.table}",
+        f"plots: {found.plots}",
+        f"presets: {folder / 'conf' / 'sampler'}",
+        f"use one: python -m lambda_hat.sample hydra.searchpath=[file://{folder / 'conf'}] sampler=NAME ...",
+        dashboard_line(url),
+    ]:
+        table.show(line)
+
+
+def dashboard_line(url: str) -> str:
+    """How to look at the studies in a browser."""
+    return f"dashboard: optuna-dashboard '{masked(url)}'   (pip install optuna-dashboard)"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

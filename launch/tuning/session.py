@@ -1,0 +1,221 @@
+"""A tuning session from its configuration to its results: check all, then drive, then tell."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from lambda_hat.compose import Composer
+from lambda_hat.config import ConfigError, canonical
+from lambda_hat.found import finished
+from lambda_hat.lease import Lease, LeaseHeld, Owner
+from lambda_hat.progress import Reporter, terminal_reporter
+from lambda_hat.store import Store, write_bytes
+from launch import table
+from launch.backend import Backend
+from launch.submit import SweepStopped
+from launch.tuning.database import FILE, Database, database_url, masked
+from launch.tuning.problems import Case, Method, compose_cases
+from launch.tuning.record import RESOLVED, studies_dir
+from launch.tuning.schema import Tuning
+
+
+class TuningFailed(RuntimeError):
+    """Some problem has no reference, and so no trials; the others do."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a driver needs to know.
+
+    Args:
+        tuning: The configuration.
+        backend: Where runs run.
+        cases: The problems, composed.
+        resume: Studies must exist already.
+    """
+
+    tuning: Tuning
+    backend: Backend
+    cases: list[Case] = field(default_factory=list)
+    resume: bool = False
+
+    @property
+    def store(self) -> Store:
+        return Store(Store(self.tuning.store.root).root.absolute())
+
+    @property
+    def sweep_name(self) -> str:
+        return f"tune-{self.tuning.store.namespace}"
+
+
+def prepare(tuning: Tuning, backend: Backend, composer: Composer, *, resume: bool = False) -> Session:
+    """Check everything that can be checked before anything runs.
+
+    Raises:
+        ConfigError: naming every fault.
+    """
+    faults = _walltime_faults(tuning, backend)
+    if tuning.optuna.sampler.type == "cmaes" and find_spec("cmaes") is None:
+        faults.append("optuna.sampler.type: cmaes needs the package of that name: pip install 'lambda-hat[cmaes]'")
+    if faults:
+        raise ConfigError(faults)
+    return Session(tuning, backend, compose_cases(composer, tuning), resume)
+
+
+def _walltime_faults(tuning: Tuning, backend: Backend) -> list[str]:
+    seconds = tuning.execution.budget.trial_sec
+    if backend.kind == "local" or seconds is None:
+        return []
+    needed, has = seconds * backend.runs_per_element + backend.margin_s, backend.timeout_min * 60
+    if needed <= has:
+        return []
+    return [
+        f"execution.budget.trial_sec: needs to end within the backend's walltime, got {seconds:g} s"
+        f"{f' x {backend.runs_per_element} runs an element' if backend.runs_per_element > 1 else ''} + "
+        f"{backend.margin_s} s margin = {needed:g} s against {has} s; lower it, or raise the walltime with "
+        f"hydra.launcher.timeout_min={-(-int(needed) // 60)}"
+    ]
+
+
+def drive(session: Session) -> None:
+    """Run the session to its end and print its results.
+
+    Raises:
+        ConfigError: a study was begun with other settings, or the database cannot be opened.
+        SweepStopped: a signal ended the driver.
+        TuningFailed: a reference could not be made.
+    """
+    from launch.tuning import results
+    from launch.tuning.field import Field
+    from launch.tuning.loop import Tuner
+
+    store, folder = session.store, studies_dir(session.store, session.tuning.store.namespace)
+    with terminal_reporter() as reporter, _database(session, reporter) as database:
+        _write_resolved(session, database.url)
+        benches = make_benches(session, database)
+        with Field(store, session.backend, session.sweep_name, reporter) as runs:
+            reporter.line(f"sweep {runs.name}: `lambda-hat status {runs.name} --store {store.root}` follows its runs")
+            tuner = Tuner(session.tuning, store, benches, runs, reporter, session.resume)
+            try:
+                tuner.run()
+            except KeyboardInterrupt as interrupt:
+                raise SweepStopped(_words_of_stop(runs.name)) from interrupt
+        if runs.is_stopped:
+            raise SweepStopped(_words_of_stop(runs.name))
+        reporter.status("tables, presets and plots")
+        found = results.gather(session, benches)
+    results.show(found, folder, database.url)
+    failures = [f"{bench.case.name}: {bench.failure}" for bench in benches if bench.failure is not None]
+    if failures:
+        raise TuningFailed("; ".join(failures))
+
+
+def _words_of_stop(name: str) -> str:
+    return f"stopped; the same command goes on, `lambda-hat cancel {name}` ends what is still queued or running"
+
+
+@contextlib.contextmanager
+def _database(session: Session, reporter: Reporter) -> Iterator[Database]:
+    """The studies' database; with SQLite under a lease, since two writers would spoil each other's trials."""
+    folder = studies_dir(session.store, session.tuning.store.namespace)
+    url = database_url(session.tuning.optuna.storage, folder)
+    with contextlib.ExitStack() as contexts:
+        if url.startswith("sqlite"):
+            try:
+                contexts.enter_context(Lease.claim(folder, Owner.current()))
+            except LeaseHeld as held:
+                raise ConfigError(
+                    [
+                        f"store.namespace: {session.tuning.store.namespace} is being tuned by {held.owner}, and SQLite "
+                        "takes one driver; wait for it, choose another namespace, or let several drivers share "
+                        "PostgreSQL with optuna.storage=postgresql://USER@HOST/DATABASE"
+                    ]
+                ) from held
+        database = Database(url, reporter)
+        contexts.callback(database.close)
+        yield database
+
+
+def make_benches(session: Session, database: Database) -> "list[Any]":
+    """The problems with their studies, not opened yet."""
+    from launch.tuning.loop import Bench
+    from launch.tuning.study import Study
+
+    folder, settings = studies_dir(session.store, session.tuning.store.namespace), session.tuning.optuna
+    benches: list[Bench] = []
+    for case in session.cases:
+        studies = [
+            Study(database, study_name(session, case, method), method, settings, definition(session, case, method))
+            for method in case.methods
+        ]
+        benches.append(Bench(case, folder / case.name, studies))
+    return benches
+
+
+def study_name(session: Session, case: Case, method: Method) -> str:
+    return f"{session.tuning.store.namespace}/{case.name}/{method.name}"
+
+
+def definition(session: Session, case: Case, method: Method) -> dict[str, Any]:
+    """What must stay as it is for the trials of a study to be comparable."""
+    return {
+        "search_space": {method.name: {name: _given(dimension) for name, dimension in method.space.items()}},
+        "sampler": method.config["sampler"],
+        "objective": _given(session.tuning.optuna.objective),
+        "trial budget": {name: value for name, value in method.config["budget"].items() if value is not None},
+        "reference": {"run": case.reference.run_id, "budget": _given(case.reference.budget)},
+    }
+
+
+def _given(node: Any) -> dict[str, Any]:
+    fields = canonical(node)
+    return {name: value for name, value in fields.items() if value is not None and name != "_target_"}
+
+
+def _write_resolved(session: Session, url: str) -> None:
+    """The configuration with every default, so that a study says what it was."""
+    import yaml
+
+    document = plain(session.tuning)
+    document["optuna"]["storage"] = masked(url)
+    document["hydra"] = {"launcher": dict(session.backend.config)}
+    path = studies_dir(session.store, session.tuning.store.namespace) / RESOLVED
+    write_bytes(path, yaml.safe_dump(document, sort_keys=False).encode())
+
+
+def plain(node: Any) -> Any:
+    """A schema object as the plain mapping that makes it again."""
+    if isinstance(node, Mapping):
+        return {key: plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [plain(value) for value in node]
+    if is_dataclass(node):
+        return {one.name: plain(getattr(node, one.name)) for one in fields(node)}
+    return node
+
+
+def print_plan(session: Session) -> None:
+    """What would run (``dry_run``)."""
+    tuning, store = session.tuning, session.store
+    table.show(f"Plan of {tuning.store.namespace}: {len(session.cases)} problems x {len(tuning.methods)} methods")
+    for case in session.cases:
+        is_found = finished(case.reference, store) is not None
+        fate = "is found" if is_found else "is to be made"
+        table.show(f"{case.name}: its reference {case.reference.run_id} {fate}")
+        for method in case.methods:
+            told = len(list((studies_dir(store, tuning.store.namespace) / case.name / method.name).glob("trial-*")))
+            fields = ", ".join(method.space)
+            table.show(f"  {method.name}: {told} of {tuning.optuna.max_trials_per_method} trials told; tunes {fields}")
+    budget = tuning.execution.budget
+    cost = f"{budget.trial_sec:g} s" if budget.trial_sec is not None else f"{budget.trial_gradients:,} row gradients"
+    at_once = tuning.optuna.concurrency.batch_size
+    table.show(f"a trial has {cost}; {at_once} trials of a study at once on {session.backend.kind}")
+    where = (
+        masked(tuning.optuna.storage)
+        if tuning.optuna.storage
+        else str(studies_dir(store, tuning.store.namespace) / FILE)
+    )
+    table.show(f"studies: {where}")
+    table.show("nothing was submitted (dry run)")

@@ -1,0 +1,289 @@
+"""One study, the trials of one method on one problem, changed in steps none of which can be half done.
+
+A trial is born running, with its parameters, its run and its driver, in one transaction. From then on it is some
+driver's, whose heartbeat it carries: a driver that finds it deserted takes it over, and tells, continues or retries
+it as its run allows. So a crash leaves nothing to repair by hand, and several drivers share a study.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lambda_hat.config import ConfigError, Job
+from lambda_hat.lease import STALE_SECONDS, Owner
+from launch.tuning.database import Database
+from launch.tuning.mirror import Mirror
+from launch.tuning.problems import Method, Params
+from launch.tuning.schema import Optuna
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+_HEARTBEAT_S = 10.0
+_SECONDS_BETWEEN_TRIES = 0.5
+
+
+@dataclass
+class Live:
+    """A trial of this driver's that has not been told.
+
+    Args:
+        number: Its number in the study.
+        identifier: Its row in the database.
+        params: What was proposed.
+        job: The run that it is.
+        retries: How many trials before it had these parameters and were killed.
+        rungs: Objective by step, as far as it has been reported.
+        is_pruned: The pruner has dropped it, and its element is being ended.
+    """
+
+    number: int
+    identifier: int
+    params: Params
+    job: Job
+    retries: int = 0
+    rungs: dict[int, float] = field(default_factory=dict)
+    is_pruned: bool = False
+
+
+class Study:
+    """A study as one driver sees it.
+
+    Args:
+        database: Where it lives.
+        name: Its name there.
+        method: What is tuned.
+        settings: How.
+        definition: What must stay as it is for its trials to be comparable.
+    """
+
+    def __init__(self, database: Database, name: str, method: Method, settings: Optuna, definition: Mapping[str, Any]):
+        self.name, self.method, self.live = name, method, list[Live]()
+        self._database, self._storage, self._settings = database, database.storage, settings
+        self._definition = dict(definition)
+        self._owner = Owner.current()
+        self._driver = dataclasses.asdict(self._owner)
+        self._beaten = time.monotonic()
+        self._seen: dict[int, tuple[Any, float]] = {}
+        self._outages = database.outages
+        self._mirror: Mirror | None = None
+
+    def open(self, must_exist: bool = False) -> None:
+        """Find the study or create it.
+
+        Raises:
+            ConfigError: it was begun with another definition, or does not exist and must.
+        """
+        while not self._database.patiently(lambda: self._open(must_exist)):
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+
+    def _open(self, must_exist: bool) -> bool:
+        from optuna.study import StudyDirection
+
+        with self._database.turn(self.name) as check:
+            if check is None:
+                return False
+            names = [study.study_name for study in self._storage.get_all_studies()]
+            if self.name not in names:
+                if must_exist:
+                    raise ConfigError(
+                        [f"--resume: needs the study {self.name}, which does not exist; leave --resume out"]
+                    )
+                self._storage.create_new_study([StudyDirection.MINIMIZE], self.name)
+            self._id = self._storage.get_study_id_from_name(self.name)
+            known = self._storage.get_study_user_attrs(self._id).get("definition")
+            if known is None:
+                self._storage.set_study_user_attr(self._id, "definition", self._definition)
+            elif known != json.loads(json.dumps(self._definition)):
+                raise ConfigError([_edited(self.name, known, self._definition)])
+        return True
+
+    def trials(self) -> "list[FrozenTrial]":
+        """All trials, in the order of their numbers."""
+        return self._database.patiently(lambda: self._storage.get_all_trials(self._id, deepcopy=False))
+
+    def refill(self, room: int) -> list[Live]:
+        """Take over what is deserted and, up to ``room`` trials, begin what waits and what is new.
+
+        Returns:
+            The trials that this driver has from now on.
+        """
+        return self._database.patiently(lambda: self._refill(room))
+
+    def _refill(self, room: int) -> list[Live]:
+        from optuna.trial import TrialState
+
+        with self._database.turn(self.name) as check:
+            if check is None:
+                return []
+            trials = self._storage.get_all_trials(self._id, deepcopy=False)
+            mine = {live.number for live in self.live}
+            taken = [self._take(trial) for trial in trials if trial.number not in mine and self._is_deserted(trial)]
+            for trial in trials:
+                if trial.state == TrialState.WAITING and len(taken) < room:
+                    check()
+                    if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):  # pyright: ignore[reportPrivateUsage]
+                        taken.append(self._take(trial))
+            new = min(room - len(taken), self._settings.max_trials_per_method - counted(trials))
+            taken += [self._begin(check) for _ in range(new)]
+        self.live += taken
+        return taken
+
+    def _take(self, trial: "FrozenTrial") -> Live:
+        """Make a trial that nobody works on this driver's."""
+        identifier = trial._trial_id  # pyright: ignore[reportPrivateUsage]
+        self._storage.set_trial_user_attr(identifier, "driver", self._driver)
+        attributes, reported = trial.user_attrs, dict(trial.intermediate_values)
+        is_pruned = attributes.get("is_pruned", False)
+        if reported and not is_pruned:
+            del reported[max(reported)]  # who reported it may have died before the pruner was asked
+        job, retries = self.method.job(trial.params), attributes.get("retries", 0)
+        return Live(trial.number, identifier, trial.params, job, retries, reported, is_pruned)
+
+    def _begin(self, check: Callable[[], None]) -> Live:
+        """A new trial, in one transaction."""
+        mirror = self._mirror = self._mirror or Mirror(self.method.space, self._settings.sampler, self._settings.pruner)
+        try:
+            trials = self._storage.get_all_trials(self._id, deepcopy=False)
+            mirror.update(trials)
+            trial = mirror.propose(len(trials), {"driver": self._driver})
+            job = self.method.job(trial.params)
+            trial.user_attrs["run"] = job.run_id
+            check()
+            identifier = self._storage.create_new_trial(self._id, template_trial=trial)
+        except BaseException:
+            self._mirror = None  # it may hold a trial that the database does not
+            raise
+        return Live(len(trials), identifier, trial.params, job)
+
+    def _is_deserted(self, trial: "FrozenTrial") -> bool:
+        """Whether nobody works on a running trial. Call it with the turn: who holds it leaves none half begun."""
+        from optuna.trial import TrialState
+
+        if trial.state != TrialState.RUNNING:
+            return False
+        driver = trial.user_attrs.get("driver")
+        if driver is None or not self._database.is_shared or Owner(**driver).yields_to(self._owner):
+            return True
+        # By this driver's own clock, and only while the database answered: the clocks of hosts differ.
+        if self._outages != self._database.outages:
+            self._outages, self._seen = self._database.outages, {}
+        beat, now = (driver["pid"], trial.user_attrs.get("heartbeat")), time.monotonic()
+        if self._seen.get(trial.number, (None, now))[0] != beat:
+            self._seen[trial.number] = (beat, now)
+        return now - self._seen[trial.number][1] > STALE_SECONDS
+
+    def beat(self) -> None:
+        """Tell other drivers that this one lives, and let go of what they took over in the meantime."""
+        if not self._database.is_shared or not self.live or time.monotonic() - self._beaten < _HEARTBEAT_S:
+            return
+        self._beaten = time.monotonic()
+        drivers = {trial.number: trial.user_attrs.get("driver") for trial in self.trials()}
+        self.live = [live for live in self.live if drivers[live.number] == self._driver]
+        for live in self.live:
+            self._write(live, "heartbeat", time.time())
+
+    def report(self, live: Live, step: int, value: float) -> bool:
+        """Note the objective at a step; whether the pruner drops the trial there."""
+        self._write(live, step, value)
+        live.rungs[step] = value
+        trials = self.trials()
+        mirror = self._mirror = self._mirror or Mirror(self.method.space, self._settings.sampler, self._settings.pruner)
+        mirror.update(trials)
+        return mirror.prunes(live.number, step, value)
+
+    def drop(self, live: Live) -> None:
+        """Note that a trial is pruned, before its element is ended."""
+        self._write(live, "is_pruned", True)
+        live.is_pruned = True
+
+    def tell(self, live: Live, state: str, value: float | None, result: Mapping[str, Any]) -> None:
+        """End a trial: ``state`` is COMPLETE, PRUNED or FAIL."""
+        self._write(live, "result", dict(result))
+        self._end(live, state, value)
+
+    def retry(self, live: Live, result: Mapping[str, Any]) -> None:
+        """End a trial as failed and have its run tried again, as a new trial that does not count."""
+        from optuna.trial import TrialState, create_trial
+
+        def again() -> bool:
+            with self._database.turn(self.name) as check:
+                if check is None:
+                    return False
+                trials = self._storage.get_all_trials(self._id, deepcopy=False)
+                if all(trial.user_attrs.get("retry_of") != live.number for trial in trials):
+                    old = trials[live.number]
+                    attributes = {"retry_of": live.number, "retries": live.retries + 1, "run": live.job.run_id}
+                    waiting = create_trial(
+                        state=TrialState.WAITING, params=old.params, distributions=old.distributions,
+                        user_attrs=attributes,
+                    )  # fmt: skip
+                    self._storage.create_new_trial(self._id, template_trial=waiting)
+            return True
+
+        while not self._database.patiently(again):
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+        self.tell(live, "FAIL", None, result)
+
+    def is_done(self) -> bool:
+        """Whether no trial is left to begin, or to wait for."""
+        trials = self.trials()
+        return counted(trials) >= self._settings.max_trials_per_method and all(
+            trial.state.is_finished() for trial in trials
+        )
+
+    def _write(self, live: Live, name: str | int, value: Any) -> None:
+        """An attribute of a trial, or its objective at the step ``name``."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        def write() -> None:
+            try:
+                if isinstance(name, str):
+                    self._storage.set_trial_user_attr(live.identifier, name, value)
+                else:
+                    self._storage.set_trial_intermediate_value(live.identifier, name, value)
+            except UpdateFinishedTrialError:
+                return  # told already: its answer was lost, or another driver had taken it over
+
+        self._database.patiently(write)
+
+    def _end(self, live: Live, state: str, value: float | None) -> None:
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        def end() -> None:
+            values = None if value is None else [value]
+            try:
+                self._storage.set_trial_state_values(live.identifier, TrialState[state], values)
+            except UpdateFinishedTrialError:
+                return
+
+        self._database.patiently(end)
+        self.live = [other for other in self.live if other.number != live.number]
+
+
+def counted(trials: "list[FrozenTrial]") -> int:
+    """How many of ``max_trials_per_method`` are spent: all trials but those that were tried again."""
+    retried = {trial.user_attrs.get("retry_of") for trial in trials}
+    return sum(trial.number not in retried for trial in trials)
+
+
+def _edited(name: str, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What was changed since the study was begun, and how to go on."""
+    changes = list(_changes(known, json.loads(json.dumps(wanted))))
+    return (
+        f"study {name} was begun with other settings, so its trials cannot be compared with new ones: "
+        f"{'; '.join(changes)}. Undo that to go on with the study, or begin anew beside it with "
+        "store.namespace=NEW_NAME (runs that are made already are found)"
+    )
+
+
+def _changes(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _changes(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif old != new:
+        yield f"{path} was {json.dumps(old)}, is now {json.dumps(new)}"

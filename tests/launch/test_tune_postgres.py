@@ -1,0 +1,86 @@
+"""Several drivers on one PostgreSQL study, and a database that goes away: on a real server."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.launch import tuners
+from tests.postgres import Postgres
+from tests.slurm.lab import LabError
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    postgres = Postgres()
+    try:
+        postgres.create()
+        postgres.start()
+    except LabError as error:
+        postgres.remove()
+        # At home PostgreSQL may be out of reach; in CI a skipped server is a hole nobody sees.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+    yield postgres
+    postgres.remove()
+
+
+def shared(server: Postgres, root: Path, namespace: str, max_trials: int, **changes: object) -> dict[str, object]:
+    return tuners.config(
+        root,
+        optuna__storage=server.url,
+        store__namespace=namespace,
+        optuna__max_trials_per_method=max_trials,
+        **changes,
+    )
+
+
+def drivers(document: dict[str, object]) -> Counter[int]:
+    """How many trials each process has told."""
+    return Counter(trial.user_attrs["driver"]["pid"] for trial in tuners.trials(document))
+
+
+def test_two_drivers_share_a_study(server: Postgres, tmp_path: Path) -> None:
+    """No trial is lost or doubled, max_trials is kept, and both have a part in it."""
+    document = shared(server, tmp_path / "runs", "two", 12)
+    processes = [tuners.start(document, tmp_path / f"{number}.json", looks=5) for number in range(2)]
+    assert [tuners.finish(process) for process in processes] == [0, 0]
+    found = tuners.assert_settled(document)
+    assert len(found) == 12
+    assert len({trial.user_attrs["run"] for trial in found}) == 12, "two trials have the same parameters"
+    assert set(drivers(document)) == {process.pid for process in processes}
+
+
+def test_a_drivers_trials_are_taken_over_when_it_dies(server: Postgres, tmp_path: Path) -> None:
+    """Killed in the middle; the other driver, which had been there all along, brings the study to its end."""
+    document = shared(server, tmp_path / "runs", "dies", 12)
+    kill_at = ("before write result", 2)
+    dies = tuners.start(document, tmp_path / "dies.json", looks=5, kill_at=kill_at)
+    stays = tuners.start(document, tmp_path / "stays.json", looks=5)
+    assert tuners.finish(dies) == -9
+    assert tuners.finish(stays) == 0
+    assert len(tuners.assert_settled(document)) == 12
+
+
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(30.0, marks=pytest.mark.slow)])
+def test_a_database_that_goes_away_is_survived(server: Postgres, tmp_path: Path, seconds: float) -> None:
+    document = shared(server, tmp_path / "runs", f"away-{seconds:g}", 12)
+    processes = [tuners.start(document, tmp_path / f"{number}.json", looks=10) for number in range(2)]
+    runs = tmp_path / "runs"
+    deadline = time.monotonic() + 60
+    while len(list(runs.glob("studies/*/*/*/trial-*/metrics.json"))) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    server.stop()
+    time.sleep(seconds)
+    server.start()
+    codes = [tuners.finish(process) for process in processes]
+    told = "".join(path.read_text() for path in tmp_path.glob("*.log"))
+    assert codes == [0, 0], told
+    assert len(tuners.assert_settled(document)) == 12
+    assert "the database does not answer" in told
+    assert "the database answers again" in told
