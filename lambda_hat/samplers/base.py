@@ -38,6 +38,7 @@ class StepInfo(NamedTuple):
     the posterior. energy: the Hamiltonian, for energy plots. log_weight: log pi - log q of an independent draw
     from q (variational). gradients: gradients taken (int), each of
     ``batch_size`` rows, or of all where a sampler has none. acceptance: a probability. diverged: bool.
+    coarse_loss, coarse_virial: those of a companion chain, coupled to this one, whose step size is twice as large.
     """
 
     loss: "Float[Array, ' chain']"
@@ -47,6 +48,12 @@ class StepInfo(NamedTuple):
     gradients: "Int[Array, ' chain']"
     acceptance: "Float[Array, ' chain']"
     diverged: "Bool[Array, ' chain']"
+    coarse_loss: "Float[Array, ' chain']"
+    coarse_virial: "Float[Array, ' chain']"
+
+
+# What step_info need not be told.
+_FLOATS = ("virial", "energy", "log_weight", "acceptance", "coarse_loss", "coarse_virial")
 
 
 class Kernel(NamedTuple):
@@ -75,7 +82,7 @@ def step_info(loss: "Float[Array, ' chain']", gradients: "Int[Array, ' chain'] |
     import jax.numpy as jnp
 
     nothing = jnp.full(loss.shape, jnp.nan, loss.dtype)
-    fields = dict.fromkeys(("virial", "energy", "log_weight", "acceptance"), nothing)
+    fields = dict.fromkeys(_FLOATS, nothing)
     fields["diverged"] = jnp.zeros(loss.shape, bool)
     counts = jnp.broadcast_to(jnp.asarray(gradients, jnp.int32), loss.shape)
     return StepInfo(loss=loss, gradients=counts, **{**fields, **known})
@@ -143,3 +150,18 @@ def check_batch(batch_size: int | None, num_data: int) -> None:
     """
     if batch_size is not None and batch_size > num_data:
         raise ConfigError([f"sampler.batch_size: needs at most the n = {num_data} rows of the data, got {batch_size}"])
+
+
+def check_stochastic(step_size: "float | str", measure_bias: bool, num_warmup: int, steps_per_draw: int) -> None:
+    """Refuse what a stochastic-gradient sampler cannot do.
+
+    Raises:
+        ValueError: a step size that nothing would choose, or companions that would be left half way.
+    """
+    if step_size == "auto" and num_warmup == 0:
+        raise ValueError("step_size=auto is chosen in warm-up and needs num_warmup >= 1; or set a number")
+    if measure_bias and steps_per_draw % 2:
+        raise ValueError(
+            f"measure_bias=true needs an even steps_per_draw, for a companion takes one update for two, got "
+            f"{steps_per_draw}; or set measure_bias=false"
+        )

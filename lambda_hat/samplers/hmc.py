@@ -39,7 +39,7 @@ class HMC:
 
     step_size: PositiveFloat = 0.01
     num_integration_steps: PositiveInt = 16
-    target_acceptance: Fraction = 0.95
+    target_acceptance: Fraction = 0.97
     mass: Literal["identity", "diagonal"] = "identity"
     num_warmup: NonNegativeInt = 500
     steps_per_draw: PositiveInt = 1
@@ -63,6 +63,6 @@ class HMC:
             length_key, key = jax.random.split(key)
             num_steps = jax.random.randint(length_key, (), shortest, longest + 1)
             chains, info = trajectories(key, chains, tuned.step_size, tuned.inverse_mass, num_steps)
-            return chains, adaptation.Move(num_steps, info.momentum, info.acceptance_rate, info.is_divergent)
+            return chains, adaptation.Move(num_steps, info.acceptance_rate, info.is_divergent, info.momentum)
 
         return adaptation.tuned_kernel(self, posterior, transition)

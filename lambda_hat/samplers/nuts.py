@@ -65,7 +65,7 @@ class NUTS:
         def transition(key: "Key[Array, '']", chains: "HMCState", tuned: "Adaptation") -> "tuple[HMCState, Move]":
             chains, info = trajectories(key, chains, tuned.step_size, tuned.inverse_mass)
             return chains, adaptation.Move(
-                info.num_integration_steps, info.momentum, info.acceptance_rate, info.is_divergent
+                info.num_integration_steps, info.acceptance_rate, info.is_divergent, info.momentum
             )
 
         return adaptation.tuned_kernel(self, posterior, transition)

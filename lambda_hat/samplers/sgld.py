@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config import STRICT, Dtype, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, StepInfo, check_batch, per_chain, step_info
+from lambda_hat.samplers.base import Kernel, check_stochastic
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, Key
 
     from lambda_hat.posterior import Posterior
+    from lambda_hat.samplers.stochastic import Chain, Dynamics
 
 
-class Chain(NamedTuple):
-    """One chain: its offset u and the running moments of its gradients (None where not used).
+class Particle(NamedTuple):
+    """An offset u and the running moments of its gradients (None where not used).
 
     ``second`` is v during warm-up, and the frozen v-hat after it when the preconditioner is frozen.
     """
@@ -22,13 +23,6 @@ class Chain(NamedTuple):
     position: "Float[Array, ' d']"
     first: "Float[Array, ' d'] | None"
     second: "Float[Array, ' d'] | None"
-
-
-class State(NamedTuple):
-    """The chains (chain axis first) and the number of updates each has taken, warm-up included."""
-
-    chains: Chain
-    updates: "Int[Array, '']"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -47,7 +41,8 @@ class SGLD:
     preconditioner that keeps moving has a bias at any eps, for it lacks a correction term (2403.08609).
 
     Args:
-        step_size: eps at t = 1; BlackJAX's is eps/2. Stable below 4 / p for the largest p.
+        step_size: eps at t = 1; BlackJAX's is eps/2. Stable below 4 / p for the largest p. ``auto``: chosen in warm-up.
+        target_bias: For ``auto``: bias that the step may have, as a share of the LLC.
         decay: Power by which the step size falls; 0 keeps it.
         batch_size: Rows of a minibatch, drawn with replacement.
         precond: ``none``, ``rmsprop`` or ``adam``.
@@ -55,6 +50,7 @@ class SGLD:
         beta2: Memory b2 of the squared gradient (rmsprop, adam).
         eps: Added to sqrt(v-hat): a parameter's step is at most step_size / eps.
         freeze: Keep v-hat as it is at the end of warm-up; false is the paper's algorithm.
+        measure_bias: Run a companion at twice the step size beside each chain, half as many gradients more.
         num_warmup: Warm-up draws, each of ``steps_per_draw`` updates.
         steps_per_draw: Updates per recorded draw, at whose end the full loss is evaluated.
     """
@@ -68,7 +64,8 @@ class SGLD:
         "steps": "budget.draws and sampler.steps_per_draw",
     }
 
-    step_size: PositiveFloat = 2e-5
+    step_size: PositiveFloat | Literal["auto"] = "auto"
+    target_bias: Fraction = 0.01
     decay: NonNegativeFloat = 0.0
     batch_size: PositiveInt = 256
     precond: Literal["none", "rmsprop", "adam"] = "none"
@@ -76,11 +73,15 @@ class SGLD:
     beta2: Fraction = 0.99
     eps: PositiveFloat = 0.1
     freeze: bool = True
+    measure_bias: bool = True
     num_warmup: NonNegativeInt = 500
     steps_per_draw: PositiveInt = 50
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
+        check_stochastic(self.step_size, self.measure_bias, self.num_warmup, self.steps_per_draw)
+        if self.step_size == "auto" and self.decay > 0:
+            raise ValueError(f"step_size=auto needs decay=0, for it is chosen for the draws, got {self.decay}")
         if self.is_frozen and self.num_warmup == 0:
             raise ValueError(
                 f"precond={self.precond} with freeze=true needs num_warmup >= 1, for warm-up finds the preconditioner; "
@@ -93,81 +94,61 @@ class SGLD:
         return self.precond != "none" and self.freeze
 
     def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
-        import jax
+        from lambda_hat.samplers.stochastic import stochastic_kernel
+
+        phases = self._dynamics(posterior, is_frozen=False), self._dynamics(posterior, is_frozen=self.is_frozen)
+        return stochastic_kernel(self, posterior, num_chains, phases, self._freeze)
+
+    def _dynamics(self, posterior: "Posterior", *, is_frozen: bool) -> "Dynamics":
         import jax.numpy as jnp
 
-        check_batch(self.batch_size, posterior.num_data)
+        from lambda_hat.samplers.step_size import BiasLaw
+        from lambda_hat.samplers.stochastic import Dynamics, still
 
-        def info_of(chains: Chain, gradients: int, **known: "Array") -> StepInfo:
-            # One chain after another: side by side, the full loss holds all rows' activations once for every chain.
-            loss = jax.lax.map(posterior.loss, chains.position)
-            return step_info(loss, gradients, diverged=~jnp.isfinite(loss), **known)
-
-        def init(key: "Key[Array, '']", u0: "Float[Array, 'chain d']") -> tuple[State, StepInfo]:
+        def start(key: "Key[Array, '']", u0: "Float[Array, ' d']") -> Particle:
             del key
             first = jnp.zeros_like(u0) if self.precond == "adam" else None
-            second = jnp.ones_like(u0) if self.precond != "none" else None
-            chains = Chain(u0, first, second)
-            return State(chains, jnp.zeros((), jnp.int32)), info_of(chains, 0)
+            return Particle(u0, first, jnp.ones_like(u0) if self.precond != "none" else None)
 
-        def stepper(is_frozen: bool):
-            updates = per_chain(self._updates(posterior, is_frozen), num_chains)
+        def kick(particle: Particle, grad: "Array", noise: "Array", eps: "Array", t: "Array") -> Particle:
+            particle, direction = self._moments(particle, grad, t, is_frozen=is_frozen)
+            scaled = eps * self._scale(particle, t, is_frozen=is_frozen)
+            u = particle.position
+            drift = posterior.nbeta * direction + posterior.gamma * u
+            return particle._replace(position=u - 0.5 * scaled * drift + jnp.sqrt(scaled) * noise)
 
-            def step(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
-                chains, virial = updates(key, state.chains, state.updates)
-                state = State(chains, state.updates + self.steps_per_draw)
-                return state, info_of(chains, self.steps_per_draw, virial=virial)
+        # Adam's drift lags behind the gradient by beta1 / (1 - beta1) updates, which adds half of that.
+        lag = self.beta1 / (1.0 - self.beta1) if self.precond == "adam" else 0.0
+        law = BiasLaw(0.25 + 0.5 * lag, 0.25)
+        return Dynamics(
+            start, still, kick, lambda particle: self._scale(particle, None, is_frozen=True), law, self.decay
+        )
 
-            return step
+    def _moments(self, particle: Particle, grad: "Array", t: "Array", *, is_frozen: bool) -> "tuple[Particle, Array]":
+        """The particle with its new moments, and the direction of its drift: g or m-hat."""
+        direction = grad
+        if particle.first is not None:
+            first = self.beta1 * particle.first + (1.0 - self.beta1) * grad
+            particle, direction = particle._replace(first=first), first / (1.0 - self.beta1**t)
+        if particle.second is not None and not is_frozen:
+            second = self.beta2 * particle.second + (1.0 - self.beta2) * grad**2
+            particle = particle._replace(second=second)
+        return particle, direction
 
-        def finish(state: State) -> State:
-            second = state.chains.second
-            if second is None or not self.is_frozen:
-                return state
-            unbiased = second / (1.0 - self.beta2 ** state.updates.astype(second.dtype))
-            return state._replace(chains=state.chains._replace(second=unbiased))
-
-        return Kernel(init, stepper(is_frozen=False), finish, stepper(is_frozen=self.is_frozen))
-
-    def _updates(self, posterior: "Posterior", is_frozen: bool):
-        """One draw of one chain: ``steps_per_draw`` updates after ``done`` earlier ones, and their mean virial."""
-        import jax
-        import jax.numpy as jnp
-        from blackjax.sgmcmc.diffusions import overdamped_langevin
-
-        diffuse = overdamped_langevin()
-
-        def update(chain: Chain, inputs: "tuple[Key[Array, ''], Int[Array, '']]"):
-            (batch_key, noise_key), t = jax.random.split(inputs[0]), inputs[1].astype(posterior.nbeta.dtype)
-            u = chain.position
-            grad = posterior.minibatch_grad(batch_key, u, self.batch_size)
-            virial = jnp.dot(u, posterior.nbeta * grad + posterior.gamma * u)
-            chain, direction, scale = self._precondition(chain, grad, t, is_frozen)
-            drift = -(posterior.nbeta * direction + posterior.gamma * u)
-            # BlackJAX's step size is half of ours, and may be a vector.
-            u = diffuse(noise_key, u, drift, 0.5 * self.step_size * t**-self.decay * scale)
-            return chain._replace(position=u), virial
-
-        def updates(key: "Key[Array, '']", chain: Chain, done: "Int[Array, '']"):
-            # t is the same for all chains, so it stays unbatched under vmap.
-            t = done + 1 + jnp.arange(self.steps_per_draw, dtype=jnp.int32)
-            chain, virials = jax.lax.scan(update, chain, (jax.random.split(key, self.steps_per_draw), t))
-            return chain, jnp.mean(virials)
-
-        return updates
-
-    def _precondition(self, chain: Chain, grad: "Float[Array, ' d']", t: "Float[Array, '']", is_frozen: bool):
-        """The chain's new moments, the direction of its drift (g or m-hat) and the factors of its step size."""
+    def _scale(self, particle: Particle, t: "Array | None", *, is_frozen: bool) -> "Array":
+        """The factors of the step size: 1, or 1 / (sqrt(v-hat) + eps) after ``t`` updates."""
         import jax.numpy as jnp
 
-        direction, second = grad, chain.second
-        if chain.first is not None:
-            first = self.beta1 * chain.first + (1.0 - self.beta1) * grad
-            chain, direction = chain._replace(first=first), first / (1.0 - self.beta1**t)
-        if second is None:
-            return chain, direction, 1.0
-        if is_frozen:
-            return chain, direction, 1.0 / (jnp.sqrt(second) + self.eps)
-        second = self.beta2 * second + (1.0 - self.beta2) * grad**2
-        scale = 1.0 / (jnp.sqrt(second / (1.0 - self.beta2**t)) + self.eps)
-        return chain._replace(second=second), direction, scale
+        if particle.second is None:
+            return jnp.ones_like(particle.position)
+        second = particle.second if is_frozen else particle.second / (1.0 - self.beta2**t)
+        return 1.0 / (jnp.sqrt(second) + self.eps)
+
+    def _freeze(self, chains: "Chain", updates: "Int[Array, '']") -> "Chain":
+        """All chains with v-hat for v, if it is to be kept; a companion takes its chain's, so that only eps differs."""
+        if not self.is_frozen:
+            return chains
+        second = chains.fine.second / (1.0 - self.beta2 ** updates.astype(chains.fine.second.dtype))
+        fine = chains.fine._replace(second=second)
+        coarse = None if chains.coarse is None else chains.coarse._replace(second=second)
+        return chains._replace(fine=fine, coarse=coarse)

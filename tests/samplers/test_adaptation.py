@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ import pytest
 
 from lambda_hat.config import ConfigError
 from lambda_hat.samplers import adaptation
+from lambda_hat.samplers.adjusted_mclmc import AdjustedMCLMC
+from lambda_hat.samplers.chees_hmc import ChEESHMC
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.mclmc import MCLMC
 from tests.samplers.problem import Problem, Run
@@ -40,10 +43,53 @@ def test_hmc_reaches_its_acceptance_and_finds_the_widths(problem: Problem) -> No
     sampler = HMC(mass="diagonal", num_warmup=600, target_acceptance=0.7)
     run = Run(sampler, problem.posterior("float64"), 4)
     trace = run.sample(400)
-    assert trace["acceptance"].mean() == pytest.approx(0.7, abs=0.1)
+    over_chains = 1 / np.mean(1 / np.maximum(trace["acceptance"], 0.05), axis=1)
+    assert over_chains.mean() == pytest.approx(0.7, abs=0.1)
     found = np.asarray(run.state.tuned.inverse_mass)
     expected = 1 / problem.precision
     np.testing.assert_allclose(found / found.sum(), expected / expected.sum(), rtol=0.35)
+
+
+def test_one_refused_chain_of_four_outweighs_four_that_were_nearly_accepted() -> None:
+    """Sees an arithmetic mean, under which narrow valleys go unnoticed, and one with no floor."""
+
+    def step_after(*acceptance: float) -> float:
+        u0 = jnp.zeros((len(acceptance), 2))
+        state = adaptation.update(
+            adaptation.init(0.1, u0), u0, jnp.asarray(acceptance), target=0.97, mass="identity", num_steps=100
+        )
+        return float(state.step_size)
+
+    assert step_after(0.75, 0.75, 0.75, 0.75) > step_after(0.0, 1.0, 1.0, 1.0) > step_after(0.0, 0.0, 0.0, 0.0)
+    assert step_after(np.nan, 1.0, 1.0, 1.0) == step_after(0.0, 1.0, 1.0, 1.0)
+
+
+def test_chees_crosses_the_widest_direction(problem: Problem) -> None:
+    """Sees a slope of the wrong sign or without its time, a flipped velocity, and a mean that is not the chains'.
+
+    On a quadratic, u' = u cos(w t) + v sin(w t) / w, so that ChEES is E_h[sin(w h T)^2] / w^4, summed over directions.
+    """
+    sampler = ChEESHMC(target_acceptance=0.8, num_warmup=1000)
+    run = Run(sampler, problem.posterior("float64"), 4)
+    run.advance("warmup", sampler.num_warmup)
+    times, h = np.linspace(0.05, 0.5, 91), np.linspace(0.005, 0.995, 100)
+    angles = np.sqrt(problem.precision) * times[:, None, None] * h[:, None]
+    best = times[np.argmax((np.sin(angles) ** 2 / problem.precision**2).mean(1).sum(1))]
+    assert float(run.state.tuned.own.value) == pytest.approx(best, rel=0.2)
+
+
+def test_a_trajectory_keeps_to_its_longest(problem: Problem) -> None:
+    """Sees a limit that is forgotten, in warm-up or in sampling, and a length that runs away beyond it."""
+    sampler = ChEESHMC(trajectory_length=50.0, max_integration_steps=5, num_warmup=20)
+    run = Run(sampler, problem.posterior("float64"))
+    warmup = run.advance("warmup", 20)
+    run.finish()
+    counts = (
+        np.concatenate([warmup["gradients"], run.advance("sampling", 20)["gradients"]])
+        / run.ensemble.posterior.num_data
+    )
+    assert counts.max() == 5
+    assert float(run.state.tuned.own.value) < 50.0
 
 
 def test_mclmc_finds_its_length_and_keeps_its_energy(problem: Problem) -> None:
@@ -63,9 +109,13 @@ def test_without_warmup_what_is_given_is_used(problem: Problem) -> None:
     run = Run(MCLMC(step_size=0.02, L=0.3, num_warmup=0), problem.posterior("float64"))
     run.sample(2)
     assert (float(run.state.tuned.step_size), float(run.state.tuned.L)) == (0.02, 0.3)
+    run = Run(ChEESHMC(step_size=0.02, trajectory_length=0.3, num_warmup=0), problem.posterior("float64"))
+    run.finish()
+    assert (float(run.state.tuned.step_size), float(run.state.tuned.own.value)) == (0.02, 0.3)
 
 
-def test_mclmc_refuses_one_parameter(problem: Problem) -> None:
+@pytest.mark.parametrize("sampler", [MCLMC(), AdjustedMCLMC()], ids=["mclmc", "adjusted_mclmc"])
+def test_mclmc_refuses_one_parameter(problem: Problem, sampler: Any) -> None:
     posterior = dataclasses.replace(problem, h=(1.0,), c=(0.0,)).posterior("float64")
     with pytest.raises(ConfigError, match="mclmc needs a target of at least 2 parameters"):
-        MCLMC().build(posterior, 1)
+        sampler.build(posterior, 1)

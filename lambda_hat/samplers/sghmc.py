@@ -1,0 +1,87 @@
+"""Stochastic gradient Hamiltonian Monte Carlo: Langevin dynamics with momentum."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+from pydantic.dataclasses import dataclass
+
+from lambda_hat.config import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.samplers.base import Kernel, check_stochastic
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Key
+
+    from lambda_hat.posterior import Posterior
+    from lambda_hat.samplers.stochastic import Dynamics
+
+
+class Particle(NamedTuple):
+    """An offset u and its momentum, of unit variance."""
+
+    position: "Float[Array, ' d']"
+    momentum: "Float[Array, ' d']"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SGHMC:
+    r"""Update with h = sqrt(eps), a the friction and g a minibatch's gradient of L_n at the new u:
+
+        u <- u + h p,     p <- (1 - a) p - h (nbeta g + gamma u) + sqrt(2 a) N(0, I).
+
+    Chen, Fox & Guestrin 2014 (1402.4102), in the units of SGLD: a = 1 is SGLD with 2 eps. Leaves pi invariant up to
+    O(eps) and the gradient noise: on a quadratic of curvature h, with p = nbeta h + gamma and s^2 the variance of g,
+    Var u = [1 + eps nbeta^2 s^2 / (2 a)] / [p (1 - eps p / (4 - 2 a))].
+
+    Args:
+        step_size: eps. Stable below (4 - 2 a) / p for the largest p. ``auto``: chosen in warm-up.
+        target_bias: For ``auto``: bias that the step may have, as a share of the LLC.
+        friction: a, the share of its momentum that a chain loses in an update. A small one covers distance faster, and
+            lets in more gradient noise.
+        batch_size: Rows of a minibatch, drawn with replacement.
+        measure_bias: Run a companion at twice the step size beside each chain, half as many gradients more.
+        num_warmup: Warm-up draws, each of ``steps_per_draw`` updates.
+        steps_per_draw: Updates per recorded draw, at whose end the full loss is evaluated.
+    """
+
+    OLDER_NAMES: ClassVar[dict[str, str]] = {
+        "eta0": "sampler.step_size",
+        "alpha": "sampler.friction",
+        "batch": "sampler.batch_size",
+        "warmup": "sampler.num_warmup",
+        "steps": "budget.draws and sampler.steps_per_draw",
+    }
+
+    step_size: PositiveFloat | Literal["auto"] = "auto"
+    target_bias: Fraction = 0.01
+    friction: Fraction = 0.1
+    batch_size: PositiveInt = 256
+    measure_bias: bool = True
+    num_warmup: NonNegativeInt = 500
+    steps_per_draw: PositiveInt = 50
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        check_stochastic(self.step_size, self.measure_bias, self.num_warmup, self.steps_per_draw)
+
+    def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
+        from lambda_hat.samplers.stochastic import stochastic_kernel
+
+        dynamics = self._dynamics(posterior)
+        return stochastic_kernel(self, posterior, num_chains, (dynamics, dynamics))
+
+    def _dynamics(self, posterior: "Posterior") -> "Dynamics":
+        import jax
+        import jax.numpy as jnp
+
+        from lambda_hat.samplers.stochastic import Dynamics, coast, momentum_law, unscaled
+
+        def start(key: "Key[Array, '']", u0: "Float[Array, ' d']") -> Particle:
+            return Particle(u0, jax.random.normal(key, u0.shape, u0.dtype))
+
+        def kick(particle: Particle, grad: "Array", noise: "Array", eps: "Array", t: "Array") -> Particle:
+            del t
+            force = posterior.nbeta * grad + posterior.gamma * particle.position
+            kept = (1.0 - self.friction) * particle.momentum
+            momentum = kept - jnp.sqrt(eps) * force + jnp.sqrt(2.0 * self.friction) * noise
+            return particle._replace(momentum=momentum)
+
+        return Dynamics(start, coast, kick, unscaled, momentum_law(self.friction), 0.0)
