@@ -31,6 +31,7 @@ $(INSTALLED): $(LOCK) pyproject.toml
 smoke: setup  ## set up, run the main job small, print its table (4 minutes on 2 cores)
 	$(BIN)/python -m lambda_hat.sample -m model=small data=digits posterior=local sampler=hmc,sgld,vi budget=quick budget.seconds=60
 	$(BIN)/python -m lambda_hat.sample -m model=deep_linear sampler=hmc,mclmc budget=quick
+	$(BIN)/lambda-hat report --all -o runs/report.html
 
 test: lint  ## lint, types, and every test but the slow ones; says where the time went
 	$(PYTEST) $(EVERYDAY)
@@ -50,6 +51,7 @@ bench: setup  ## measure start-up, memory and launching (on a SLURM of its own; 
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/choices.py
+	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.launching
 
 docs: setup  ## write docs/configuration.md anew from the schema

@@ -20,6 +20,8 @@ from lambda_hat.samplers.base import Kernel, Sampler, StepInfo, rows_a_gradient
 # Draws that one call can record. The buffer is scalars only: 16384 draws of 8 chains are 5 MB.
 CAPACITY = 16384
 Phase = Literal["init", "warmup", "sampling"]
+# Scalars of a state, or of its ``tuned`` part, that are worth telling.
+_TUNED = ("step_size", "L")
 _PHASE_KEY = {"init": 0, "warmup": 1, "sampling": 2}
 
 
@@ -138,6 +140,12 @@ class Ensemble:
     def template(self) -> PyTree:
         """Shapes and dtypes of the state, without computing it: what a checkpoint must fit."""
         return jax.eval_shape(self._init)[0]
+
+    @staticmethod
+    def tuned(state: PyTree) -> dict[str, float]:
+        """What warm-up has chosen (or was given), by the names of the samplers' fields."""
+        nodes = (state, getattr(state, "tuned", None))
+        return {name: float(getattr(node, name)) for node in nodes for name in _TUNED if hasattr(node, name)}
 
     def finish(self, state: PyTree) -> PyTree:
         """Freeze what warm-up tuned."""

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from lambda_hat.commands import sweeps
+from lambda_hat.commands import artifacts, calibrate, promote, report, sweeps, temperatures, tune, workflow
 
 
 class _Commands(TyperGroup):
@@ -29,6 +29,13 @@ app = typer.Typer(
     help="Follow sweeps of `python -m lambda_hat.sample -m ...`, and make something of their results.",
 )
 app.add_typer(sweeps.app)
+app.add_typer(report.app)
+app.add_typer(temperatures.app)
+app.add_typer(calibrate.app)
+app.add_typer(artifacts.app, name="artifacts", help="What is in a store, and what may leave it.")
+app.add_typer(tune.app, name="tune", help="What tuning sessions left behind.")
+app.add_typer(workflow.app, name="workflow", help="Many runs out of one file.")
+app.add_typer(promote.app, name="promote", help="Pictures of the newest finished runs, in places that stay.")
 
 
 if __name__ == "__main__":

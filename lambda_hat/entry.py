@@ -104,7 +104,9 @@ def _faults(error: Exception, config_name: str, arguments: list[str]) -> list[st
     if isinstance(error, ConfigError):
         return error.faults
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return explain(config_name, arguments) or [one_line(error)]
+        # Only the composition of runs can be explained by their schemas.
+        explained = explain(config_name, arguments) if config_name in ("sample", "build") else []
+        return explained or [one_line(error)]
     if type(error).__module__.partition(".")[0] in _OURS or isinstance(error, OSError):
         return [str(error)]
     return None

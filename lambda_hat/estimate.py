@@ -39,6 +39,8 @@ class Estimate(Statistics):
         sentences = list(fields.pop("reasons"))
         fields["virial"] = self.virial._asdict()
         fields["importance"] = None if self.importance is None else self.importance._asdict()
+        bias = self.bias
+        fields["bias"] = None if bias is None else {**bias._asdict(), "virial": bias.virial._asdict()}
         fields["verdict"] = {"reliable": self.reliable, "reasons": sentences}
         return _json_safe(fields)
 

@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers; their yellow is too pale for a line.
-_CHAIN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_INK, _MUTED, _SHADE = "#222222", "#6e6e6e", "#f0f0f0"
-_STYLE: Any = {
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _INK,
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+INK, MUTED, _SHADE = "#222222", "#6e6e6e", "#f0f0f0"
+STYLE: Any = {
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.constrained_layout.use": True,
     "figure.dpi": 120,
     "font.size": 9,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
 }
 # A trace of more draws than a picture has columns for is drawn as this many stretches.
 _MOST_DRAWS, _STRETCHES = 4000, 250
@@ -106,14 +106,14 @@ def _save(run: _Run, draw: "Callable[[_Run, Figure], None]", path: Path) -> Path
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 4.4))
         draw(run, figure)
         llc = with_error(run.analysis["llc"], run.analysis["llc_mcse"])
         # Its second, empty line keeps room for the facts, which are in smaller type.
         title = f"{run.analysis['sampler']} on {run.analysis['target_id']}:  LLC = {llc}\n"
-        figure.suptitle(title, x=0.012, ha="left", fontsize=11, color=_INK)
-        figure.text(0.012, 0.93, _facts(run), fontsize=8, color=_MUTED, va="center")
+        figure.suptitle(title, x=0.012, ha="left", fontsize=11, color=INK)
+        figure.text(0.012, 0.93, _facts(run), fontsize=8, color=MUTED, va="center")
         _legend(figure)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png")
@@ -156,7 +156,7 @@ def _draw_trace(run: _Run, figure: "Figure") -> None:
         counts, _ = np.histogram(draws[np.isfinite(draws)], bins)
         side.stairs(counts, bins, orientation="horizontal", lw=1.0, color=_chain_style(run, chain)["color"])
     for panel in (axes, side):
-        panel.axhline(run.number("llc"), color=_INK, lw=1.0, ls="--", label="LLC")
+        panel.axhline(run.number("llc"), color=INK, lw=1.0, ls="--", label="LLC")
     axes.set(xlabel="draw (sampling starts at 0)", xlim=(-num_warmup, num_draws), ylim=(low, high))
     axes.set_ylabel(r"$n\beta\,(L_n(w) - L_n(w_0))$")
     side.set(xlabel="draws", xticks=[])
@@ -170,7 +170,7 @@ def _draw_chains(run: _Run, axes: "Axes", x: Draws, start: int) -> None:
     where = start + (np.arange(stretches.shape[1]) + 0.5) * length
     if length > 1:
         low, high = stretches.min(axis=(0, 2)), stretches.max(axis=(0, 2))
-        axes.fill_between(where, low, high, color=_MUTED, alpha=0.2, lw=0, label="range of draws")
+        axes.fill_between(where, low, high, color=MUTED, alpha=0.2, lw=0, label="range of draws")
     for chain, means in enumerate(stretches.mean(axis=2)):
         axes.plot(where, means, lw=0.7, alpha=0.8 if start == 0 else 0.45, **_chain_style(run, chain))
 
@@ -184,8 +184,8 @@ def _draw_rank(run: _Run, figure: "Figure") -> None:
         share = np.searchsorted(np.sort(draws), pooled, side="right") / draws.size
         axes.plot(p[1:-1], (share - p)[1:-1], lw=1.2, **_chain_style(run, chain))
     band = 3.0 * np.sqrt(p * (1 - p) * (run.x.shape[0] - 1) / run.number("ess_bulk"))
-    axes.fill_between(p, -band, band, color=_MUTED, alpha=0.18, lw=0, label="3 sd if all chains agree")
-    axes.axhline(0.0, color=_MUTED, lw=0.8)
+    axes.fill_between(p, -band, band, color=MUTED, alpha=0.18, lw=0, label="3 sd if all chains agree")
+    axes.axhline(0.0, color=MUTED, lw=0.8)
     axes.set(xlabel="rank of the draw's loss among all chains' (as a share)", ylabel="ECDF − uniform", xlim=(0, 1))
 
 
@@ -196,14 +196,14 @@ def _draw_energy(run: _Run, figure: "Figure") -> None:
     change = np.diff(energy, axis=1)
     fraction = np.mean(change**2, axis=1) / np.var(energy, axis=1, ddof=1)
     for values, colour, label in (
-        (energy - np.nanmean(energy), _CHAIN_COLOURS[0], "energy − its mean"),
-        (change, _CHAIN_COLOURS[1], "change of energy in a draw"),
+        (energy - np.nanmean(energy), COLOURS[0], "energy − its mean"),
+        (change, COLOURS[1], "change of energy in a draw"),
     ):
         finite = values[np.isfinite(values)]
         axes.hist(finite, bins=80, range=_span(finite), density=True, color=colour, alpha=0.35, label=label)
         axes.hist(finite, bins=80, range=_span(finite), density=True, color=colour, histtype="step")
     note = f"BFMI of the chains {fraction.min():.2f} to {fraction.max():.2f}\n(below 0.3 is poor)"
-    axes.text(0.99, 0.97, note, ha="right", va="top", transform=axes.transAxes, color=_MUTED)
+    axes.text(0.99, 0.97, note, ha="right", va="top", transform=axes.transAxes, color=MUTED)
     axes.set(xlabel="energy (nats)", ylabel="density", yticks=[])
 
 
@@ -251,8 +251,8 @@ def _costs(run: _Run) -> list[_Cost]:
 def _draw_band(run: _Run, axes: "Axes", where: Float[np.ndarray, " point"] | Int[np.ndarray, " point"]) -> None:
     llc, mcse = run.running
     band = INTERVAL_90 * np.nan_to_num(mcse)
-    axes.fill_between(where, llc - band, llc + band, color=_INK, alpha=0.15, lw=0, label="90 % interval")
-    axes.plot(where, llc, color=_INK, lw=1.6, label="all chains")
+    axes.fill_between(where, llc - band, llc + band, color=INK, alpha=0.15, lw=0, label="90 % interval")
+    axes.plot(where, llc, color=INK, lw=1.6, label="all chains")
     # The first draws would set the scale for all the others: the axis follows the later nine tenths, if it can.
     edges = np.stack([llc - band, llc + band])
     for seen in (edges, edges[:, llc.size // 10 :]):
@@ -270,18 +270,18 @@ def _draw_references(run: _Run, axes: "Axes") -> None:
         text = f"{label} {value:.4g}{'' if is_near else ' (off scale)'}"
         if is_near:
             low, high = min(low, value - 0.05 * (high - low)), max(high, value + 0.05 * (high - low))
-        axes.axhline(value, color=_CHAIN_COLOURS[1], lw=1.2, ls=line, label=text)
+        axes.axhline(value, color=COLOURS[1], lw=1.2, ls=line, label=text)
     axes.set_ylim(low, high)
 
 
 def _chain_style(run: _Run, chain: int) -> dict[str, Any]:
-    style = {"color": _CHAIN_COLOURS[chain % len(_CHAIN_COLOURS)]}
+    style = {"color": COLOURS[chain % len(COLOURS)]}
     return style | {"label": f"chain {chain}"} if run.x.shape[0] <= _MOST_CHAINS_IN_LEGEND else style
 
 
 def _shade_warmup(axes: "Axes", start: float, stop: float) -> None:
     axes.axvspan(start, stop, color=_SHADE, lw=0, zorder=0)
-    axes.text(start, 0.02, " warm-up", transform=axes.get_xaxis_transform(), color=_MUTED, fontsize=8)
+    axes.text(start, 0.02, " warm-up", transform=axes.get_xaxis_transform(), color=MUTED, fontsize=8)
 
 
 def _count_axis(axes: "Axes") -> None:

@@ -1,6 +1,7 @@
 """From a finished trace to what is published: trace.nc, analysis.json and the pictures of a run."""
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Origin:
     meta: dict[str, Any]
     setting: Setting
     provenance: dict[str, Any]
+    tuned: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
     def exact_llc(self) -> float | None:
@@ -113,6 +115,7 @@ def analysis(ledger: Ledger, origin: Origin, found: Estimate) -> dict[str, Any]:
     """The document analysis.json, whose schema is docs/store.md."""
     job, setting = origin.job, origin.setting
     fge = ledger.gradients / setting.num_data
+    progress = ledger.progress(settled_mcse(found))
     known, multiplicity = origin.meta["known_lambda"], origin.meta["known_multiplicity"]
     return {
         "schema": ANALYSIS_SCHEMA,
@@ -124,6 +127,7 @@ def analysis(ledger: Ledger, origin: Origin, found: Estimate) -> dict[str, Any]:
         "exact_llc": origin.exact_llc,
         "known_lambda": known,
         "known_multiplicity": multiplicity,
+        "tuned": origin.tuned,
         "nbeta": setting.nbeta,
         "gamma": setting.gamma,
         "loss_at_w0": setting.loss_at_w0,
@@ -132,12 +136,8 @@ def analysis(ledger: Ledger, origin: Origin, found: Estimate) -> dict[str, Any]:
         "gradients": ledger.gradients,
         "fge": fge,
         "seconds": {"build": origin.meta["seconds"]["build"], **ledger.seconds},
-        "progress": {
-            "draws": ledger.draws,
-            "gradients": ledger.gradients,
-            "seconds": ledger.computing,
-            "mcse": settled_mcse(found),
-        },
+        "progress": dataclasses.asdict(progress),
+        "stopped_by": job.budget.spent(progress),
         "draws_used": [0, ledger.draws],
         "history": [list(row) for row in ledger.history],
         "target_report": origin.meta["report"],

@@ -5,6 +5,7 @@ After a chunk the trace file is written first and the carry second: the carry's 
 a run that is killed at any instant continues from its last commit, bit by bit as if it had not been.
 """
 
+import contextlib
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -17,23 +18,23 @@ import numpy as np
 from lambda_hat import checkpoint, results
 from lambda_hat.cache import CompilationCache, compilation_cache
 from lambda_hat.chain import CAPACITY, Ensemble
-from lambda_hat.config import Job
+from lambda_hat.config import Job, canonical
 from lambda_hat.estimate import Setting, quick_llc
 from lambda_hat.found import finished
-from lambda_hat.lease import Lease, LeaseHeld, LeaseLost, Owner
+from lambda_hat.lease import Lease, LeaseLost
 from lambda_hat.ledger import Ledger, Pace
 from lambda_hat.memory import give_back
 from lambda_hat.posterior import localise
-from lambda_hat.prepare import RunError, ensure_target, load_target
+from lambda_hat.prepare import NonFinite, RunError, ensure_target, load_target
 from lambda_hat.progress import Log, Reporter, Silent
 from lambda_hat.provenance import place, provenance
 from lambda_hat.stop import Interrupted, Stop
-from lambda_hat.store import Store, open_log, write_config, write_status
+from lambda_hat.store import Store, StoreError, open_log, write_config, write_status
 from lambda_hat.summary import duration, with_error
+from lambda_hat.turn import take_turn
 
 __all__ = ["Interrupted", "Outcome", "RunError", "Stop", "ensure_target", "execute"]
 
-_SECONDS_BETWEEN_POLLS = 2.0
 # A target MCSE is looked at again when the trace has grown by this factor: the check costs about a second.
 _GROWTH_BETWEEN_CHECKS = 1.3
 # Clusters count files.
@@ -70,7 +71,7 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
     with compilation_cache(store.cache_dir) as cache:
         ensure_target(job, store, reporter)
         directory.mkdir(parents=True, exist_ok=True)
-        lease = _claim(job, store, directory, reporter)
+        lease = take_turn(directory, lambda: finished(job, store) is not None, reporter)
         if lease is None:
             return execute(job, store, reporter, stop)
         with lease, open_log(directory) as file:
@@ -86,29 +87,13 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
                 raise
             except Exception as error:  # the edge of a run: recorded for `why` and `retry`, then raised
                 log.line(f"failed: {error}")
-                write_status(directory, state="failed", error=str(error), traceback=traceback.format_exc())
+                with contextlib.suppress(StoreError):  # it may be the store that failed: that error is raised
+                    write_status(directory, state="failed", error=str(error), traceback=traceback.format_exc())
                 raise
     # Published is finished: a picture that cannot be drawn is an error of its own.
     if job.store.plots == "all":
         results.draw(directory)
     return outcome
-
-
-def _claim(job: Job, store: Store, directory: Path, reporter: Reporter) -> Lease | None:
-    """Own the run, waiting while another process works on it; None when that one has finished it."""
-    told = False
-    while True:
-        try:
-            lease = Lease.claim(directory, Owner.current())
-        except LeaseHeld as held:
-            if not told:
-                reporter.line(f"waiting: {held}")
-                told = True
-            time.sleep(_SECONDS_BETWEEN_POLLS)
-            if finished(job, store) is not None:
-                return None
-        else:
-            return lease
 
 
 @dataclass
@@ -149,6 +134,7 @@ class _Run:
             num_data=target.num_data,
             loss_at_w0=loss_at_w0,
             report=self.meta["report"],
+            sampler=canonical(self.job.sampler),
         )
         state = self._restore()
         self._status("running")
@@ -215,7 +201,7 @@ class _Run:
         gradients = int(arrays["gradients"].astype(np.int64).sum())
         self.pace.observe(length, seconds, gradients)
         if not np.isfinite(arrays["loss"]).any():
-            raise RunError(
+            raise NonFinite(
                 f"{self.job.run_id}: L_n(w) needs to be finite, got none in {ledger.phase} steps {ledger.step} to "
                 f"{ledger.step + length} of any chain; try a smaller sampler.step_size, or look at the data"
             )
@@ -286,7 +272,7 @@ class _Run:
         device = jax.devices()[0]
         dtype = self.job.sampler.dtype
         made = provenance(device.platform, device.device_kind, dtype)
-        origin = results.Origin(self.job, self.meta, self.setting, made)
+        origin = results.Origin(self.job, self.meta, self.setting, made, self.ensemble.tuned(state))
         results.merge_trace(self.directory, ledger, origin)
         ledger.merged = {
             "warmup": self.job.sampler.num_warmup if ledger.phase == "sampling" else ledger.step,

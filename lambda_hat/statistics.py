@@ -11,7 +11,7 @@ imported where it is used: it costs most of a second, which a progress line must
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,8 @@ MIN_DRAWS = 4
 INTERVAL_90 = 1.6448536269514722
 # PSIS fits its law to the largest fifth of the weights, and to no fewer than five.
 _MIN_WEIGHTS = 25
+# Logs of weights that differ by less: float32 rounds a log density of some thousand parameters by a tenth of it.
+_ALL_BUT_EQUAL = 0.01
 # Few batches bear long autocorrelation (up to draws / 20) and still give the error to within a tenth.
 _BATCHES_PER_CHAIN = 20
 # Chains whose means spread over this many times what their batches explain, in variance, are taken to disagree.
@@ -44,6 +46,7 @@ class Setting:
         num_data: n.
         loss_at_w0: L_n(w0) over the full data, in the sampling dtype.
         report: What w0 is: ``Built.report`` (``gradient_norm``, ``hessian_min``, ``hessian_max``, ``warnings``).
+        sampler: The sampler's hyperparameters as plain data; empty where nobody tells.
     """
 
     nbeta: float
@@ -52,6 +55,7 @@ class Setting:
     num_data: int
     loss_at_w0: float
     report: Mapping[str, Any]
+    sampler: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class LLC(NamedTuple):
@@ -80,6 +84,23 @@ class Importance(NamedTuple):
     z: float
 
 
+class Bias(NamedTuple):
+    """What the step size adds to E1, from companion chains at twice the step size, whose E1 is E1(2 eps).
+
+    value: E1(2 eps) - E1(eps), the bias to first order (Richardson), with ``mcse`` and ``z`` = value / mcse. llc,
+    llc_mcse, interval90: E1 without it, 2 E1(eps) - E1(2 eps), its error, and the 90 % interval around it.
+    virial: the check of equilibrium, likewise without the step's bias.
+    """
+
+    value: float
+    mcse: float
+    z: float
+    llc: float
+    llc_mcse: float
+    interval90: tuple[float, float]
+    virial: Virial
+
+
 @dataclass(frozen=True)
 class Statistics:
     """Every number of an estimate; docs/estimator.md says what each one is. NaN means "cannot be had"."""
@@ -99,6 +120,7 @@ class Statistics:
     divergences: int
     virial: Virial
     importance: Importance | None
+    bias: Bias | None
     num_draws: int
     num_chains: int
 
@@ -123,7 +145,7 @@ def measure(trace: Trace, setting: Setting) -> Statistics:
         return Statistics(
             llc=llc,
             llc_mcse=mcse,
-            llc_interval90=(llc - INTERVAL_90 * mcse, llc + INTERVAL_90 * mcse),
+            llc_interval90=_interval90(llc, mcse),
             llc_variance=variance,
             llc_variance_mcse=variance_mcse,
             e1_minus_e3=difference,
@@ -134,11 +156,16 @@ def measure(trace: Trace, setting: Setting) -> Statistics:
             rhat=rhat,
             acceptance=_finite_mean(trace.get("acceptance")),
             divergences=0 if diverged is None else int(np.count_nonzero(diverged)),
-            virial=_virial(trace, setting),
+            virial=_virial(trace.get("virial"), setting),
             importance=_importance(x, trace.get("log_weight")),
+            bias=_bias(x, trace, setting),
             num_draws=num_draws,
             num_chains=num_chains,
         )
+
+
+def _interval90(mean: float, mcse: float) -> tuple[float, float]:
+    return mean - INTERVAL_90 * mcse, mean + INTERVAL_90 * mcse
 
 
 def mean_with_error(values: Draws) -> LLC:
@@ -186,10 +213,10 @@ def _wbic(llc: float, setting: Setting) -> float:
     return n * (setting.loss_at_w0 + llc / setting.nbeta)
 
 
-def _virial(trace: Trace, setting: Setting) -> Virial:
-    if "virial" not in trace:
+def _virial(draws: Draws | None, setting: Setting) -> Virial:
+    if draws is None:
         return Virial(math.nan, setting.dim, math.nan, math.nan)
-    value, mcse = mean_with_error(trace["virial"])
+    value, mcse = mean_with_error(draws)
     z = (value - setting.dim) / mcse if mcse > 0 else math.nan
     return Virial(value, setting.dim, mcse, z)
 
@@ -216,11 +243,32 @@ def _importance(x: Draws, log_weight: Draws | None) -> Importance | None:
     return Importance(llc, mcse, khat, float(1.0 / np.sum(weights**2)), z)
 
 
+def _bias(x: Draws, trace: Trace, setting: Setting) -> Bias | None:
+    """Chain and companion share their noise, so each mean below is taken of their difference, draw by draw."""
+    coarse_loss = trace.get("coarse_loss")
+    if coarse_loss is None or np.isnan(coarse_loss).all():
+        return None
+    excess = llc_draws(coarse_loss, setting.nbeta, setting.loss_at_w0) - x
+    value, mcse = mean_with_error(excess)
+    llc, llc_mcse = mean_with_error(x - excess)
+    virial = 2.0 * np.asarray(trace["virial"], np.float64) - trace["coarse_virial"]
+    return Bias(
+        value=value,
+        mcse=mcse,
+        z=value / mcse if mcse > 0 else math.nan,
+        llc=llc,
+        llc_mcse=llc_mcse,
+        interval90=_interval90(llc, llc_mcse),
+        virial=_virial(virial, setting),
+    )
+
+
 def _smoothed(log_weight: Float[np.ndarray, " draw"]) -> tuple[Float[np.ndarray, " draw"], float]:
     """Log weights whose largest were replaced by quantiles of the Pareto law fitted to them, and its shape k-hat."""
-    # ArviZ refuses a tail of equal weights, which has nothing to smooth: q is the posterior, or chains stand still.
+    # ArviZ fails on a tail of all but equal weights, which has nothing to smooth: q is the posterior up to rounding,
+    # or chains stand still.
     largest = np.sort(log_weight)[-math.ceil(3 * math.sqrt(log_weight.size)) :]
-    if largest[0] == largest[-1]:
+    if largest[-1] - largest[0] < _ALL_BUT_EQUAL:
         return log_weight, 0.0
     # ArviZ takes log likelihoods, whose weights are their inverse.
     log_smooth, khat = _arviz("psislw", -log_weight)

@@ -8,6 +8,7 @@ A target is there when its ``meta.json`` is, a result when its ``analysis.json``
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 import time
@@ -75,7 +76,8 @@ def open_log(folder: Path) -> TextIO:
     path = folder / "log.txt"
     write_bytes(path, read_bytes(path) or b"")
     with explained("open", path):
-        return path.open("a", encoding="utf-8", buffering=1)
+        # No buffer: what a full disk did not take would be written again on closing, and fail there.
+        return io.TextIOWrapper(path.open("ab", buffering=0), encoding="utf-8", write_through=True)
 
 
 class StoredTarget(NamedTuple):

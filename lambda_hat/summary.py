@@ -44,11 +44,30 @@ def other_code(analysis: dict[str, Any]) -> str | None:
     return f"made by commit {made['commit'][:10]}, this is {(here['commit'] or 'not a checkout')[:14]}"
 
 
+def missed_target(analysis: dict[str, Any]) -> str | None:
+    """Which target of its budget the run did not reach, in words; None where it had none or reached it."""
+    budget, reached = analysis["config"]["budget"], analysis["progress"]["mcse"]
+    wanted = budget["mcse"]
+    if wanted is None or (reached is not None and reached <= wanted):
+        return None
+    why = "R-hat or ESS do not pass" if reached is None else f"it is {reached:.2%} of the LLC"
+    limit = analysis["stopped_by"]
+    return f"budget.mcse={wanted:g} was not reached: {why} after budget.{limit}={budget[limit]:g}; raise it to go on"
+
+
 def sentences(analysis: dict[str, Any]) -> list[str]:
     """The result and its verdict, a line each."""
     interval = analysis.get("llc_interval90")
     within = "" if not interval else f"  (90 %: {interval[0]:.4g} to {interval[1]:.4g})"
     lines = [f"{analysis['run_id']}", f"LLC {with_error(analysis['llc'], analysis['llc_mcse'])}{within}"]
+    bias = analysis.get("bias")
+    if bias is not None:
+        interval = bias["interval90"]
+        within = "" if None in interval else f"  (90 %: {interval[0]:.4g} to {interval[1]:.4g})"
+        without = with_error(bias["llc"], bias["llc_mcse"])
+        lines.append(
+            f"of which the step size adds {with_error(bias['value'], bias['mcse'])}; without: {without}{within}"
+        )
     for name, words in (("exact_llc", "exact LLC"), ("known_lambda", "known lambda (n to infinity)")):
         if analysis[name] is not None:
             lines.append(f"{words} {analysis[name]:.6g}")
@@ -57,6 +76,9 @@ def sentences(analysis: dict[str, Any]) -> list[str]:
         f"{progress['draws']} draws a chain, {analysis['fge']:,.0f} full-gradient evaluations, "
         f"{duration(total_seconds(analysis))}"
     )
+    missed = missed_target(analysis)
+    if missed is not None:
+        lines.append(missed)
     if analysis["verdict"]["reliable"]:
         return [*lines, "reliable"]
     return [*lines, *(f"unreliable: {reason}" for reason in analysis["verdict"]["reasons"])]

@@ -6,7 +6,7 @@ pandas would cost most of a second, which must not stand before publishing. Atom
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -73,6 +73,27 @@ def read_trace_file(path: Path) -> TraceFile:
     return TraceFile(trace, warmup, plain)
 
 
+def read_columns(path: Path, names: Iterable[str]) -> dict[str, Shaped[np.ndarray, "chain draw"]]:
+    """Some columns of the sampling phase that the sampler defines, by h5py alone: ten times as quick as all of them.
+
+    Raises:
+        OSError: it is no HDF5 file, or a damaged one.
+        KeyError: a column was left out.
+    """
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return {name: np.asarray(file[f"{_GROUPS[0]}/{_NAMES[name]}"]) for name in names}
+
+
+def read_loss(path: Path) -> Draws:
+    """L_n(w) of every draw alone, in a tenth of the time."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return np.asarray(file[f"{_GROUPS[0]}/{_NAMES['loss']}"])
+
+
 def _is_undefined(values: Shaped[np.ndarray, "chain draw"]) -> bool:
     # A phase of no draws keeps its columns: there is nothing to save, and their dtypes stay known.
     return values.dtype.kind == "f" and values.size > 0 and bool(np.isnan(values).all())
@@ -93,6 +114,7 @@ def _write_group(file: "h5netcdf.File", name: str, columns: Mapping[str, Draws])
             chunks=(num_chains, min(num_draws, _BLOCK)) if num_draws else None,
             # Counts and flags shrink to nothing; floats hardly shrink, and are not worth the time.
             compression="gzip" if num_draws and values.dtype.kind != "f" else None,
+            fletcher32=bool(num_draws),  # a checksum for each block: reading a damaged one is an error
         )
         if is_bool:
             variable.attrs["dtype"] = "bool"  # xarray's mark, as NetCDF has no such type

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
+from lambda_hat.bounds import curvatures, gradient_bias_bound, noise_virial
 from lambda_hat.statistics import MIN_DRAWS, Draws, Setting, Statistics, Trace, llc_draws
 
 MAX_RHAT = 1.01
@@ -20,10 +21,17 @@ MAX_KHAT = 0.7
 MAX_DIVERGED = 0.01
 # A chain that repeats one loss for this share of its draws, and for at least so many draws, is stuck.
 _STUCK_SHARE, _STUCK_DRAWS = 0.2, 20
+# A start is forgotten after a few times the stretch over which draws remember each other.
+_MEMORIES = 3.0
 # A bias below this share of the LLC, or below its error, is not held against an estimate.
 _TOLERATED_BIAS = 0.01
 # Curvature of the posterior's negative log density that w0 may lose, in units of gamma, before it is a saddle.
 _SADDLE = 0.1
+# Where the known part of the gradients' noise makes half of a virial's excess, noise is its cause.
+_NOISE_SHARE = 0.5
+# In a quadratic E1 - E3 = sum r (1 - r) / 2 against E1 = sum r / 2, r = t h / (t h + gamma): above this share, the
+# localiser holds more than the loss in the directions that make the LLC.
+_HELD = 0.5
 # Eigenvalues of the Hessian are known to about this share of the largest.
 _HESSIAN_PRECISION = 1e-9
 
@@ -40,12 +48,15 @@ def reasons(statistics: Statistics, trace: Trace, setting: Setting) -> list[str]
         *_size(statistics),
         *_not_finite(x),
         *_stuck(x),
-        *_mixing(statistics, x),
+        *_mixing(statistics, x, setting),
         *_divergences(statistics),
-        *_virial(statistics, trace),
+        *_virial(statistics, trace, setting),
+        *_bias(statistics, setting),
         *_importance(statistics),
         *_negative(statistics, x),
         *_centre(statistics, setting),
+        *_localiser(statistics),
+        *_precision(statistics, trace, setting),
     ]
 
 
@@ -90,7 +101,7 @@ def _longest_repeat(draws: Float[np.ndarray, " draw"]) -> int:
     return int(np.diff(starts).max())
 
 
-def _mixing(statistics: Statistics, x: Draws) -> Iterator[str]:
+def _mixing(statistics: Statistics, x: Draws, setting: Setting) -> Iterator[str]:
     if statistics.rhat > MAX_RHAT:
         yield f"R-hat is {statistics.rhat:.3f}, above {MAX_RHAT}: {_why_rhat(x)}"
     low = {name: ess for name, ess in (("bulk", statistics.ess_bulk), ("tail", statistics.ess_tail)) if ess < MIN_ESS}
@@ -100,7 +111,19 @@ def _mixing(statistics: Statistics, x: Draws) -> Iterator[str]:
         yield (
             f"{found} below {MIN_ESS:.0f}: too few independent draws for the error to be trusted; "
             f"about {needed:.2g} draws a chain would do (budget.draws), or a sampler that mixes faster"
+            f"{_short_warmup(statistics, setting)}"
         )
+
+
+def _short_warmup(statistics: Statistics, setting: Setting) -> str:
+    """A clause for warm-ups over which a chain cannot have forgotten where it began."""
+    memory = statistics.num_draws * statistics.num_chains / max(statistics.ess_bulk, 1.0)
+    warmup = setting.sampler.get("num_warmup")
+    if not isinstance(warmup, int) or warmup >= _MEMORIES * memory:
+        return ""
+    return (
+        f"; warm-up was {warmup} draws long, and draws remember about {memory:.2g} others: lengthen sampler.num_warmup"
+    )
 
 
 def _why_rhat(x: Draws) -> str:
@@ -132,8 +155,11 @@ def _divergences(statistics: Statistics) -> Iterator[str]:
         )
 
 
-def _virial(statistics: Statistics, trace: Trace) -> Iterator[str]:
-    virial = statistics.virial
+def _virial(statistics: Statistics, trace: Trace, setting: Setting) -> Iterator[str]:
+    # What the step adds to the virial is measured where there are companions, and judged by the bias of the LLC.
+    bias = statistics.bias
+    is_corrected = bias is not None and math.isfinite(bias.virial.z)
+    virial = bias.virial if bias is not None and is_corrected else statistics.virial
     values = trace.get("virial")
     if values is not None and np.isfinite(values).any() and not np.isfinite(values).all():
         lost = int(np.count_nonzero(~np.isfinite(values)))
@@ -141,18 +167,47 @@ def _virial(statistics: Statistics, trace: Trace) -> Iterator[str]:
     if abs(virial.z) > MAX_Z:
         offset = virial.value - virial.expected
         # In a quadratic, each unit of the virial that a direction is off moves the LLC by at most one half.
+        words = ", without the bias of the step," if is_corrected else ""
         yield (
-            f"the virial E[(w - w0) . grad U] is {virial.value:.4g} +- {virial.mcse:.2g} and needs to be d = "
+            f"the virial E[(w - w0) . grad U]{words} is {virial.value:.4g} +- {virial.mcse:.2g} and needs to be d = "
             f"{virial.expected} ({virial.z:+.1f} errors; on a quadratic the LLC is then off by up to "
-            f"{abs(offset) / 2:.2g}): {_why_virial(offset)}"
+            f"{abs(offset) / 2:.2g}): {_why_virial(offset, setting)}"
         )
 
 
-def _why_virial(offset: float) -> str:
+def _bias(statistics: Statistics, setting: Setting) -> Iterator[str]:
+    bias = statistics.bias
+    if bias is None or not math.isfinite(statistics.llc):
+        return
+    if not math.isfinite(bias.value):
+        yield (
+            "the companion chains, whose step is twice as large, have left the region where the loss is finite: the "
+            "step is close to unstable and its bias unknown; lower sampler.step_size, or set it to auto"
+        )
+    elif abs(bias.z) > MAX_Z and abs(bias.value) > _tolerated(statistics):
+        offset = statistics.virial.value - statistics.virial.expected
+        is_noise = noise_virial(setting) > _NOISE_SHARE * offset > 0
+        cause = (
+            ", mostly because the minibatches' gradients are noisy: raise sampler.batch_size, or" if is_noise else ":"
+        )
+        yield (
+            f"the step size adds {bias.value:.3g} +- {bias.mcse:.2g} to the LLC ({bias.z:+.1f} errors)"
+            f"{cause} lower sampler.step_size (auto: sampler.target_bias), or take the value without it, bias.llc = "
+            f"{bias.llc:.4g} +- {bias.llc_mcse:.2g}, which is right to first order"
+        )
+
+
+def _why_virial(offset: float, setting: Setting) -> str:
     if offset < 0:
         return (
             "the chains have not spread over the posterior yet, or the sampler is biased; lengthen "
             "sampler.num_warmup, or lower sampler.step_size"
+        )
+    noise = noise_virial(setting)
+    if noise > _NOISE_SHARE * offset:
+        return (
+            f"the minibatches' gradients are too noisy, which adds {noise:.2g} at least; raise sampler.batch_size, or "
+            "lower sampler.step_size"
         )
     return "the sampler's step is biased, or the chains are still coming in; lower sampler.step_size, or warm up longer"
 
@@ -199,7 +254,7 @@ def _centre(statistics: Statistics, setting: Setting) -> Iterator[str]:
             f"w0 is no minimum: the gradient there has norm {setting.report['gradient_norm']:.2g}, which can lower the "
             f"LLC by up to {bound:.2g} at this nbeta and gamma; train longer or polish w0, or raise posterior.gamma"
         )
-    lowest, highest = _curvatures(setting)
+    lowest, highest = curvatures(setting)
     allowed = max(_SADDLE * setting.gamma, _HESSIAN_PRECISION * setting.nbeta * abs(highest))
     if setting.nbeta * lowest < -allowed:
         yield (
@@ -209,28 +264,32 @@ def _centre(statistics: Statistics, setting: Setting) -> Iterator[str]:
         )
 
 
+def _localiser(statistics: Statistics) -> Iterator[str]:
+    """Whether the localiser, and not the loss, decides how far the draws go."""
+    if statistics.importance is not None:  # draws of q: E1 - E3 is no derivative
+        return
+    excess = statistics.e1_minus_e3 - _HELD * statistics.llc
+    if statistics.llc > 0 and excess > MAX_Z * math.hypot(statistics.e1_minus_e3_mcse, _HELD * statistics.llc_mcse):
+        share = statistics.e1_minus_e3 / statistics.llc
+        yield (
+            f"gamma dominates: E1 - E3 is {share:.0%} of the LLC, so that a typical direction is held by the localiser "
+            f"more than by the loss and the LLC is mostly gamma's; lower posterior.gamma, or raise posterior.nbeta"
+        )
+
+
+def _precision(statistics: Statistics, trace: Trace, setting: Setting) -> Iterator[str]:
+    """Whether the dtype of the losses can tell L_n(w) from L_n(w0)."""
+    loss = trace["loss"]
+    if loss.dtype.kind != "f" or not np.isfinite(setting.loss_at_w0):
+        return
+    unit = setting.nbeta * float(np.spacing(np.abs(loss.dtype.type(setting.loss_at_w0))))
+    if unit > _tolerated(statistics):
+        yield (
+            f"{loss.dtype} cannot resolve the loss: next to L_n(w0) = {setting.loss_at_w0:.4g} its last digit is worth "
+            f"{unit:.2g} of LLC; set sampler.dtype=float64, or subtract a constant from the loss"
+        )
+
+
 def _tolerated(statistics: Statistics) -> float:
     """The largest bias that is not held against the LLC; NaN, which nothing exceeds, where there is none."""
     return float(np.fmax(_TOLERATED_BIAS * abs(statistics.llc), statistics.llc_mcse))
-
-
-def gradient_bias_bound(setting: Setting) -> float:
-    """The most that a gradient g != 0 at w0 can lower E1.
-
-    In a quadratic with curvature h along g, E1 is off by -(t g)^2 (p + gamma) / (2 p^2), with t = nbeta and
-    p = t h + gamma (docs/estimator.md). It is largest where h is smallest. Infinite where
-    neither curvature nor localiser holds the direction of g.
-    """
-    gradient = setting.nbeta * float(setting.report.get("gradient_norm") or 0.0)
-    if gradient == 0:
-        return 0.0
-    # Lanczos finds the lowest curvature from above, so that only a whole spectrum can vouch for a positive one.
-    lowest = _curvatures(setting)[0] if setting.report.get("is_whole_spectrum") else 0.0
-    stiffness = setting.gamma + setting.nbeta * max(lowest, 0.0)
-    return gradient**2 * (stiffness + setting.gamma) / (2 * stiffness**2) if stiffness > 0 else math.inf
-
-
-def _curvatures(setting: Setting) -> tuple[float, float]:
-    """The extreme eigenvalues of the Hessian at w0; 0 where the build did not measure them."""
-    lowest, highest = (setting.report.get(name) for name in ("hessian_min", "hessian_max"))
-    return float(lowest or 0.0), float(highest or 0.0)

@@ -260,6 +260,11 @@ def _agreement(group: Sequence[Row]) -> Iterator[str]:
         yield f"  ... and {len(differing) - _MAX_NOTES} more"
 
 
+def print_grid(columns: Mapping[str, Sequence[str]], title: str | None = None) -> None:
+    """Print a table of the columns that hold anything."""
+    _console().print(_grid(columns, title))
+
+
 def show(line: str) -> None:
     """Print one line on standard output."""
     _console().print(line, highlight=False, markup=False, soft_wrap=True)

@@ -3,13 +3,13 @@
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
-from tests import jobs
+from tests import faults, jobs
 
 _ROOT = Path(__file__).resolve().parent.parent
 # A developer's settings must not change what is tested, here or in the processes that tests start.
@@ -33,6 +33,8 @@ install_import_hook(
         "lambda_hat.posterior",
         "lambda_hat.samplers.adaptation",
         "lambda_hat.samplers.vi_family",
+        "lambda_hat.samplers.step_size",
+        "lambda_hat.samplers.stochastic",
         "lambda_hat.targets.base",
         "lambda_hat.targets.minimum",
     ],
@@ -50,6 +52,13 @@ def store_root(tmp_path: Path) -> Path:
 def warm_store(store_root: Path) -> Path:
     """A store where a command that is started in ``tmp_path`` looks for it."""
     return jobs.warm_store(store_root)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small filesystem of its own, for a store that fails."""
+    with faults.filesystem(tmp_path / "disk") as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

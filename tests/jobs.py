@@ -11,6 +11,7 @@ SGLD = {
     "step_size": 1e-4,
     "batch_size": 16,
     "num_warmup": 50,
+    "measure_bias": False,
     "steps_per_draw": 4,
 }
 HMC = {"_target_": "lambda_hat.samplers.hmc.HMC", "num_integration_steps": 4, "num_warmup": 60}

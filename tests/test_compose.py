@@ -33,6 +33,16 @@ def test_values_are_set_as_hydra_sets_them(composer: Composer) -> None:
     assert config["store"] == {"root": "a b", "experiment": "c=d", "plots": "none"}
 
 
+def test_the_reference_brings_its_budget(composer: Composer) -> None:
+    """Sees a preset whose budget is lost, or cannot be overruled by a preset or a value."""
+    budgets = [
+        composer.config(composer.expand(["sampler=reference", *more])[0])["budget"]
+        for more in ([], ["budget=quick"], ["budget.seconds=5"])
+    ]
+    found = [(budget["mcse"], budget["seconds"]) for budget in budgets]
+    assert found == [(0.0025, 3600), (0.02, 30), (0.0025, 5)]
+
+
 def test_deferring_changes_no_value(composer: Composer) -> None:
     arguments = [
         "model=quadratic",

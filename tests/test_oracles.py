@@ -41,6 +41,19 @@ def _model(case: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+_ADJUSTED = {
+    "hmc": "hmc.HMC",
+    "nuts": "nuts.NUTS",
+    "mala": "mala.MALA",
+    "chees_hmc": "chees_hmc.ChEESHMC",
+    "adjusted_mclmc": "adjusted_mclmc.AdjustedMCLMC",
+}
+
+
+def _adjusted(name: str) -> dict[str, Any]:
+    return {"_target_": f"lambda_hat.samplers.{_ADJUSTED[name]}"}
+
+
 def _sampler(case: dict[str, Any]) -> dict[str, Any]:
     if case["id"].startswith("sgld_"):
         return {
@@ -50,7 +63,7 @@ def _sampler(case: dict[str, Any]) -> dict[str, Any]:
             "num_warmup": 200,
             "steps_per_draw": 10,
         }
-    return {"_target_": "lambda_hat.samplers.hmc.HMC"}
+    return _adjusted("hmc")
 
 
 def _posterior(case: dict[str, Any]) -> dict[str, Any]:
@@ -89,18 +102,49 @@ def test_llc_is_the_exact_value(name: str, tmp_path: Path) -> None:
     assert abs(analysis["llc"] - exact) <= 4 * analysis["llc_mcse"]
 
 
+@pytest.mark.parametrize("sampler", ["mala", "chees_hmc", "adjusted_mclmc"])
+def test_every_adjusted_sampler_finds_it(sampler: str, tmp_path: Path) -> None:
+    """Sees a sampler that only the whole way from a job to its analysis breaks."""
+    case = _CASES["dln_2-2-2_r0"]
+    analysis = _analysis(case, tmp_path, mcse=0.02, sampler=_adjusted(sampler))
+    assert abs(analysis["llc"] - case["exact_llc_hat"]) <= 4 * analysis["llc_mcse"]
+    assert analysis["stopped_by"] == "mcse"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _EXPRESSED)
-@pytest.mark.parametrize("sampler", ["hmc", "nuts"])
+@pytest.mark.parametrize("sampler", _ADJUSTED)
 def test_llc_is_the_exact_value_to_one_percent(name: str, sampler: str, tmp_path: Path) -> None:
     case = _CASES[name]
     if name.startswith("sgld_"):
-        if sampler == "nuts":
+        if sampler != "hmc":
             pytest.skip("the value is SGLD's own stationary law")
         node = _sampler(case)
     else:
-        node = {"_target_": f"lambda_hat.samplers.{sampler}.{sampler.upper()}"}
+        node = _adjusted(sampler)
     analysis = _analysis(case, tmp_path, mcse=0.0025, sampler=node)
     exact, own_error = case["exact_llc_hat"], case.get("value_se", 0.0)
     assert abs(analysis["llc"] - exact) <= 3 * np.hypot(analysis["llc_mcse"], own_error)
     assert abs(analysis["llc"] - exact) <= 0.01 * abs(exact)
+
+
+_NARROW = ("nc_12", "nc_111", "dln_5-4-3-2-1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in _EXPRESSED if not name.startswith("sgld_")])
+@pytest.mark.parametrize("sampler", ["sgld", "sghmc", "sgnht"])
+def test_what_a_stochastic_sampler_is_off_is_the_bias_that_it_reports(name: str, sampler: str, tmp_path: Path) -> None:
+    """Presets as shipped: their step size is chosen from a pilot, for a bias of 1 %. In the narrow valleys of w1^2 w2^4
+    and its kin they may not mix within five minutes: then they say so, and nothing else is asked of them."""
+    case = _CASES[name]
+    node = {"_target_": f"lambda_hat.samplers.{sampler}.{sampler.upper()}"}
+    analysis = _analysis(case, tmp_path, mcse=0.01, sampler=node)
+    if name.startswith(_NARROW) and analysis["rhat"] is not None and analysis["rhat"] > 1.01:
+        assert not analysis["verdict"]["reliable"]
+        return
+    exact, own_error, bias = case["exact_llc_hat"], case.get("value_se", 0.0), analysis["bias"]
+    assert abs(bias["llc"] - exact) <= 3 * np.hypot(bias["llc_mcse"], own_error)
+    error = np.hypot(np.hypot(analysis["llc_mcse"], bias["mcse"]), own_error)
+    assert abs(analysis["llc"] - exact) <= abs(bias["value"]) + 3 * error
+    assert abs(bias["value"]) <= 0.03 * abs(exact) + 3 * bias["mcse"]

@@ -52,6 +52,8 @@ def test_the_wheel_carries_conf_and_no_tests(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "conf").rglob("*.yaml")}
     assert {f"lambda_hat/{name}" for name in ours} <= names
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lambda_hat" / "report" / "page").iterdir()}
+    assert page <= names
     tops = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"lambda_hat", "launch", "hydra_plugins"}
 
@@ -107,6 +109,7 @@ def test_every_import_is_a_declared_dependency() -> None:
         "hydra_core": "hydra",
         "scikit_learn": "sklearn",
         "pyyaml": "yaml",
+        "tensorboardx": "tensorboardX",
         "hydra_submitit_launcher": "hydra_plugins",
     }
     known = {modules.get(name, name) for name in declared} | {"lambda_hat", "launch", *sys.stdlib_module_names}

@@ -220,5 +220,5 @@ def test_failure_is_recorded_and_raised(tmp_path: Path) -> None:
     status = json.loads((folder / "status.json").read_text())
     assert status["state"] == "failed"
     assert "finite" in status["error"]
-    assert "RunError" in status["traceback"]
+    assert "NonFinite" in status["traceback"]
     assert not (folder / "analysis.json").exists()

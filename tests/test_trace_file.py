@@ -26,6 +26,8 @@ def trace(draws: int, dtype: str = "float64", seed: int = 0) -> dict[str, np.nda
         "gradients": rng.integers(1, 1000, shape).astype(np.int32),
         "acceptance": rng.random(shape).astype(dtype),
         "diverged": rng.random(shape) < 0.1,
+        "coarse_loss": np.full(shape, np.nan, dtype),
+        "coarse_virial": np.full(shape, np.nan, dtype),
     }
 
 

@@ -30,6 +30,8 @@ _OUTWEIGHED = -0.1
 # Vectors that L-BFGS and Lanczos keep, and numbers that these may hold: the build of a million parameters must not
 # need more memory than the run after it.
 _LBFGS_VECTORS, _LANCZOS_VECTORS, _KEPT_NUMBERS = 20, 300, 5_000_000
+# Rows at which the gradient's noise is measured: its trace to about a tenth.
+_NOISE_DRAWS = 256
 
 
 class Trained(NamedTuple):
@@ -207,6 +209,7 @@ def examine(
         "is_whole_spectrum": spectrum.is_whole,
         "dim": int(w0.size),
         "has_rows": "inputs" in arrays,
+        "row_noise": _row_noise(target) - _norm(gradient) ** 2,
         "training": facts,
         "warnings": [],
     }
@@ -258,6 +261,20 @@ def _value_and_grad(
     target: Target, w: Float[Array, " d"] | Float[np.ndarray, " d"]
 ) -> tuple[Float[Array, ""], Float[Array, " d"]]:
     return jax.value_and_grad(target.loss)(w)
+
+
+def _row_noise(target: Target) -> float:
+    """E ||g||^2 of the gradient g at w0 of a minibatch of one row; less ||grad L_n||^2, the trace of its covariance."""
+    return float(_mean_square_gradient(target, jax.random.key(0, impl="threefry2x32")))
+
+
+@jax.jit
+def _mean_square_gradient(target: Target, key: Key[Array, ""]) -> Float[Array, ""]:
+    def square(key: Key[Array, ""]) -> Float[Array, ""]:
+        gradient = jax.grad(target.minibatch_loss)(target.w0, target.minibatch(key, 1))
+        return jnp.dot(gradient, gradient)
+
+    return jax.lax.map(square, jax.random.split(key, _NOISE_DRAWS)).mean()
 
 
 @jax.jit

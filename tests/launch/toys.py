@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, Job, NonNegativeFloat
+from lambda_hat.config import STRICT, Dtype, Job, NonNegativeFloat
 from lambda_hat.targets.analytic import Quadratic
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Toy(Quadratic):
         build_fails: Building raises.
         build_s: Seconds that building sleeps.
         loss_s: Seconds that each evaluation of the loss sleeps: a long run that costs no CPU.
+        slow_in: The dtype of the runs that sleep so; null: all.
         loss_is_nan: The loss away from w0 is NaN, so that a run raises.
         loss_megabytes: Memory that the first evaluation of the loss takes, and keeps.
     """
@@ -33,6 +34,7 @@ class Toy(Quadratic):
     build_fails: bool = False
     build_s: NonNegativeFloat = 0.0
     loss_s: NonNegativeFloat = 0.0
+    slow_in: Dtype | None = None
     loss_is_nan: bool = False
     loss_megabytes: NonNegativeFloat = 0.0
 
@@ -59,7 +61,7 @@ class Toy(Quadratic):
             _BALLAST.append(np.ones(int(self.loss_megabytes * 2**17)))
             time.sleep(6)  # SLURM looks every two seconds
         loss = super().loss(arrays, w)
-        if self.loss_s:
+        if self.loss_s and self.slow_in in (None, str(w.dtype)):
             loss = loss + _sleep(self.loss_s)(w)
         return jnp.where((w == 0).all(), loss, jnp.nan) if self.loss_is_nan else loss
 

@@ -8,7 +8,10 @@ import pytest
 from lambda_hat.targets import minimum
 from lambda_hat.targets.analytic import Quadratic
 from lambda_hat.targets.base import Target
+from lambda_hat.targets.data import Population, Synthetic
+from lambda_hat.targets.deep_linear import DeepLinear
 from lambda_hat.targets.training import Training
+from tests.targets.conftest import build
 
 
 def _ends(curvatures: np.ndarray) -> tuple[float, float]:
@@ -51,3 +54,15 @@ def test_a_gradient_is_said_aloud_where_it_matters(offset: float, is_said: bool)
         w0 = np.array([offset / 2, 0.0])
         built = minimum.examine(Quadratic(dim=2), {"curvatures": np.ones(2)}, w0, 1000, Training())
     assert bool(built.report["warnings"]) == is_said
+
+
+def test_row_noise_is_the_trace_of_the_covariance_of_the_rows_gradients() -> None:
+    """Linear regression at the teacher: a row's gradient is -(y - w x) x. A population's noise is what it was given."""
+    built = build(DeepLinear(widths=(6, 1), rank=1), Synthetic(n=4000))
+    inputs, residuals = built.arrays["inputs"], built.arrays["outputs"] - built.arrays["inputs"] @ built.w0[:, None]
+    trace = np.var(residuals * inputs, axis=0).sum()
+    # 256 rows: the standard deviation of their mean square is 13 % here.
+    assert built.report["row_noise"] == pytest.approx(trace, rel=0.4)
+    population = build(Quadratic(dim=20, gradient_noise=0.3), Population(n=100))
+    assert population.report["row_noise"] == pytest.approx(20 * 0.3, rel=0.1)
+    assert build(Quadratic(dim=20), Population(n=100)).report["row_noise"] == 0.0

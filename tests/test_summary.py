@@ -1,0 +1,23 @@
+"""What is said of a run that ended before its target."""
+
+from typing import Any
+
+import pytest
+
+from lambda_hat.summary import missed_target
+
+
+@pytest.mark.parametrize(
+    ("budget", "mcse", "words"),
+    [
+        ({"mcse": 0.01, "seconds": 30}, 0.02, "budget.mcse=0.01 was not reached: it is 2.00% of the LLC after"),
+        ({"mcse": 0.01, "seconds": 30}, None, "R-hat or ESS do not pass after budget.seconds=30; raise it to go on"),
+        ({"mcse": 0.01, "seconds": 30}, 0.01, None),
+        ({"mcse": None, "seconds": 30}, None, None),
+    ],
+)
+def test_a_missed_target_is_named(budget: dict[str, Any], mcse: float | None, words: str | None) -> None:
+    """Sees a run that its clock ended and that says nothing of the error it was to reach."""
+    limit = "mcse" if mcse == budget["mcse"] and mcse is not None else "seconds"
+    said = missed_target({"config": {"budget": budget}, "progress": {"mcse": mcse}, "stopped_by": limit})
+    assert said is None if words is None else said is not None and words in said
