@@ -210,7 +210,8 @@ class Pool:
                 if process.popen.poll() is None:
                     process.popen.send_signal(signal.SIGKILL if again else signal.SIGTERM)
 
-        before = {number: signal.signal(number, forward) for number in numbers}
+        heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+        before = {number: signal.signal(number, forward) for number in heard}
         try:
             yield
         finally:

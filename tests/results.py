@@ -11,6 +11,7 @@ def analysis_of(job: Job, **changes: Any) -> dict[str, Any]:
     """An analysis.json of ``job``, as far as people are shown it, that covers its budget."""
     return {
         "run_id": job.run_id,
+        "config": job.to_dict(),
         "llc": 1.9876,
         "llc_mcse": 0.0123,
         "llc_interval90": [1.97, 2.01],

@@ -48,7 +48,7 @@ class VI:
 
     Args:
         num_components: M, the components of the mixture.
-        rank: r, the directions of each component; at most d / 3 are used.
+        rank: r, the directions of each component; at most d / 4 are used.
         learning_rate: The natural gradient's: the share of its distance to the optimum that q closes in a step.
         whitening: The widths s at which the fit starts. ``none``: the width along a unit curvature,
             1/sqrt(nbeta + gamma). ``rmsprop``: curvatures from the second moments of gradients at random offsets.

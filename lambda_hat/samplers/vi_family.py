@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 # D needs directions of its own: where V is all of space, the two only undo each other.
-_LARGEST_SHARE = 3
+_LARGEST_SHARE = 4
 
 
 class Components(NamedTuple):
@@ -47,7 +47,7 @@ class Pairs(NamedTuple):
 
 
 def start(key: Key[Array, ""], num_components: int, rank: int, like: Float[Array, " d"]) -> Mixture:
-    """Components of unit width about a unit apart near the origin, their directions (at most d / 3) random and of no
+    """Components of unit width about a unit apart near the origin, their directions (at most d / 4) random and of no
     effect yet."""
     mean_key, direction_key = jax.random.split(key)
     d, dtype = like.shape[0], like.dtype

@@ -88,7 +88,7 @@ def _climb(mean: Float[Array, " d"], precision: Float[Array, "d d"], key: Key[Ar
         pairs = vi_family.Pairs(noise, (ahead + behind) / 2, (ahead - behind) / 2, jnp.zeros(4))
         return vi_family.climb(q, jax.tree.map(lambda leaf: leaf[:, None], pairs), jnp.float32(0.1)), None
 
-    start = vi_family.start(key, 1, 3, mean)
+    start = vi_family.start(key, 1, 6, mean)
     return jax.lax.scan(step, start, jax.random.split(key, steps))[0]  # pyright: ignore[reportReturnType]
 
 
