@@ -121,7 +121,10 @@ class Study:
                 return []
             trials = self._storage.get_all_trials(self._id, deepcopy=False)
             mine = {live.number for live in self.live}
-            taken = [self._take(trial) for trial in trials if trial.number not in mine and self._is_deserted(trial)]
+            deserted = [trial for trial in trials if trial.number not in mine and self._is_deserted(trial)]
+            # Read again: its driver may have told it, and ended, since all were read.
+            again = [self._storage.get_trial(trial._trial_id) for trial in deserted]  # pyright: ignore[reportPrivateUsage]
+            taken = [self._take(trial) for trial in again if trial.state == TrialState.RUNNING]
             for trial in trials:
                 if trial.state == TrialState.WAITING and len(taken) < room:
                     check()
