@@ -55,19 +55,20 @@ def missed_target(analysis: dict[str, Any]) -> str | None:
     return f"budget.mcse={wanted:g} was not reached: {why} after budget.{limit}={budget[limit]:g}; raise it to go on"
 
 
+def _within(interval: list[float | None]) -> str:
+    """A 90 % interval in brackets; nothing where there is none."""
+    low, high = interval
+    return "" if low is None or high is None else f"  (90 %: {low:.4g} to {high:.4g})"
+
+
 def sentences(analysis: dict[str, Any]) -> list[str]:
     """The result and its verdict, a line each."""
-    interval = analysis.get("llc_interval90")
-    within = "" if not interval else f"  (90 %: {interval[0]:.4g} to {interval[1]:.4g})"
+    within = _within(analysis["llc_interval90"])
     lines = [f"{analysis['run_id']}", f"LLC {with_error(analysis['llc'], analysis['llc_mcse'])}{within}"]
     bias = analysis.get("bias")
     if bias is not None:
-        interval = bias["interval90"]
-        within = "" if None in interval else f"  (90 %: {interval[0]:.4g} to {interval[1]:.4g})"
-        without = with_error(bias["llc"], bias["llc_mcse"])
-        lines.append(
-            f"of which the step size adds {with_error(bias['value'], bias['mcse'])}; without: {without}{within}"
-        )
+        without = f"{with_error(bias['llc'], bias['llc_mcse'])}{_within(bias['interval90'])}"
+        lines.append(f"of which the step size adds {with_error(bias['value'], bias['mcse'])}; without: {without}")
     for name, words in (("exact_llc", "exact LLC"), ("known_lambda", "known lambda (n to infinity)")):
         if analysis[name] is not None:
             lines.append(f"{words} {analysis[name]:.6g}")

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from lambda_hat.summary import missed_target
+from lambda_hat.estimate import Setting, estimate
+from lambda_hat.summary import missed_target, sentences
 
 
 @pytest.mark.parametrize(
@@ -21,3 +23,15 @@ def test_a_missed_target_is_named(budget: dict[str, Any], mcse: float | None, wo
     limit = "mcse" if mcse == budget["mcse"] and mcse is not None else "seconds"
     said = missed_target({"config": {"budget": budget}, "progress": {"mcse": mcse}, "stopped_by": limit})
     assert said is None if words is None else said is not None and words in said
+
+
+def test_a_budget_spent_in_warm_up_is_told() -> None:
+    """Sees a summary that breaks where there is no LLC to print."""
+    found = estimate({"loss": np.empty((4, 0))}, Setting(200.0, 1.0, 10, 1000, 0.7, {"warnings": []}))
+    analysis = {
+        "run_id": "run_hmc_0", "exact_llc": None, "known_lambda": None, "fge": 1.0, "seconds": {"sampling": 0.0},
+        "progress": {"draws": 0, "mcse": None}, "config": {"budget": {"mcse": None}}, **found.to_dict(),
+    }  # fmt: skip
+    said = sentences(analysis)
+    assert said[1] == "LLC -"
+    assert said[-1].startswith("unreliable: no draws: the budget was spent in warm-up")
