@@ -18,6 +18,7 @@ from lambda_hat.posterior import Posterior
 from lambda_hat.samplers import step_size
 from lambda_hat.samplers.base import Kernel, StepInfo, check_batch, per_chain, step_info
 from lambda_hat.samplers.step_size import BiasLaw, Pilot
+from lambda_hat.targets.base import draw_normals
 
 
 @runtime_checkable
@@ -219,5 +220,4 @@ def _updates(sampler: Stochastic, posterior: Posterior, dynamics: Dynamics) -> C
 def _randomness(key: Key[Array, ""], chain: Chain) -> tuple[Key[Array, ""], Float[Array, " d"]]:
     """The key of an update's minibatch, and its noise."""
     batch_key, noise_key = jax.random.split(key)
-    like = chain.fine.position
-    return batch_key, jax.random.normal(noise_key, like.shape, like.dtype)
+    return batch_key, draw_normals(noise_key, chain.fine.position)

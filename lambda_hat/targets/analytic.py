@@ -178,12 +178,13 @@ def needs_population(model: str, job: Job) -> list[str]:
 def noise(variance: float, key: "Key[Array, '']", target: "Target", batch_size: int) -> "Batch":
     """A population's minibatch: z ~ N(0, variance I), or nothing at all (shape (0,)) without variance."""
     del batch_size
-    import jax
     import jax.numpy as jnp
+
+    from lambda_hat.targets.base import draw_normals
 
     if variance == 0:
         return jnp.zeros((0,), target.w0.dtype)
-    return variance**0.5 * jax.random.normal(key, target.w0.shape, target.w0.dtype)
+    return variance**0.5 * draw_normals(key, target.w0)
 
 
 def with_noise(variance: float, loss: "F[Array, '']", w: "F[Array, ' d']", z: "Batch") -> "F[Array, '']":

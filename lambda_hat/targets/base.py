@@ -6,6 +6,7 @@ the model is static, so that compiled code is shared by all targets of one shape
 into a program as a constant.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -81,8 +82,28 @@ class Target:
 
 
 def draw_rows(key: Key[Array, ""], num_data: int, batch_size: int) -> Shaped[Array, " batch"]:
-    """Row indices with replacement: drawing without costs about 20 times as much (docs/benchmark.md)."""
-    return jax.random.randint(key, (batch_size,), 0, num_data)
+    """Row indices with replacement: drawing without costs about 20 times as much (docs/benchmark.md).
+
+    The upper half of 32 random bits times n: probabilities differ by n / 2^32 of themselves at most, and it takes half
+    the time of ``randint``.
+    """
+    with one_hash_for_two():
+        bits = jax.random.bits(key, (batch_size,), jnp.uint32)
+    return jax.lax.mulhi(bits, jnp.uint32(num_data)).astype(jnp.int32)
+
+
+def draw_normals(key: Key[Array, ""], like: Float[Array, " d"]) -> Float[Array, " d"]:
+    """Standard normals, of the shape and dtype of ``like``."""
+    with one_hash_for_two():
+        return jax.random.normal(key, like.shape, like.dtype)
+
+
+def one_hash_for_two() -> AbstractContextManager[Any]:
+    """Two random numbers out of one hash: JAX spends a hash on each, for arrays that are split over devices.
+
+    A chain's numbers stay on one device, and this makes normals 1.4 to 2 times as fast.
+    """
+    return jax.threefry_partitionable(False)
 
 
 class Built(NamedTuple):

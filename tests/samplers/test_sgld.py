@@ -84,7 +84,7 @@ def test_the_stationary_law_with_a_frozen_preconditioner(wide: Problem, precond:
     posterior = problem.posterior("float32")
     sampler = SGLD(step_size=3e-4, batch_size=4, precond=precond, eps=0.1, num_warmup=100, steps_per_draw=10)
     run = Run(sampler, posterior)
-    trace = run.sample(4000)
+    trace = run.sample(6000)
     second = np.asarray(run.state.chains.fine.second)
     assert second.std() > 0
     for column, factor in (("loss", 1.0), ("coarse_loss", 2.0)):
@@ -132,7 +132,8 @@ def test_the_step_size_decays_with_the_updates(problem: Problem) -> None:
     early = np.asarray(run.state.chains.fine.position)
     run.advance("sampling", 1, 1)
     assert int(run.state.updates) == 150
-    np.testing.assert_allclose(np.asarray(run.state.chains.fine.position), early, atol=1e-4)
+    noise = np.sqrt(np.sum(1e-3 * np.arange(51.0, 151.0) ** -4))
+    np.testing.assert_allclose(np.asarray(run.state.chains.fine.position), early, atol=5 * noise)
 
 
 def test_an_unstable_step_size_is_flagged(problem: Problem) -> None:
