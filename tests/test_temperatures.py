@@ -197,19 +197,33 @@ def test_errors_of_e2_are_those_of_its_noise() -> None:
         assert np.std(values) == pytest.approx(getattr(drawn[0], name).mcse, rel=0.15)
 
 
-def _measured(row: dict[str, Any], nbeta: float, root: Path) -> Point:
+def _measured(row: dict[str, Any], nbeta: float, root: Path, num_steps: int, budget: dict[str, float]) -> Point:
+    """The estimate of HMC at one temperature of a row of oracles.json."""
     job = make_job(
         root,
         model={"_target_": "lambda_hat.targets.deep_linear.DeepLinear", "widths": row["widths"], "rank": row["rank"]},
         data={"_target_": "lambda_hat.targets.data.Population", "n": 10_000},
         posterior={"gamma": 1.0, "nbeta": nbeta},
-        sampler={"_target_": "lambda_hat.samplers.hmc.HMC", "num_integration_steps": 48 if nbeta < 3e4 else 128},
+        sampler={"_target_": "lambda_hat.samplers.hmc.HMC", "num_integration_steps": num_steps},
         num_chains=4,
-        budget={"mcse": 0.004, "seconds": 400},
+        budget=budget,
     )
     found = json.loads(execute(job, Store(root)).analysis.read_text())
     names = ("nbeta", "llc", "llc_mcse", "llc_variance", "llc_variance_mcse", "e1_minus_e3", "e1_minus_e3_mcse")
     return Point(*(found[name] for name in names))
+
+
+def test_a_deep_linear_network_of_two_ranks_is_within_five_percent_and_in_order(tmp_path: Path) -> None:
+    """The fast slice of the next test: two asymptotic rows of one shape, so that they share compiled code."""
+    rows = [row for row in ASYMPTOTIC if row["widths"] == [5, 5, 5, 5]]
+    assert [row["lam_float"] for row in rows] == [8.5, 11.0]
+    fitted: list[float] = []
+    for row in rows:
+        points = [_measured(row, nbeta, tmp_path, 64, {"draws": 600}) for nbeta in (1e3, 1e4, 1e5, 1e6)]
+        found = fit(points, 1.0, row["d"])
+        assert found.lambda_value == pytest.approx(row["lam_float"], rel=0.05)
+        fitted.append(found.lambda_value)
+    assert fitted[0] < fitted[1]
 
 
 @pytest.mark.slow
@@ -218,9 +232,10 @@ def test_deep_linear_networks_are_within_five_percent_and_in_order(tmp_path: Pat
     """The asymptotic rows of oracles.json of up to 1,000 parameters, by HMC at four temperatures."""
     rows = [row for row in ASYMPTOTIC if row["d"] <= 1000]
     assert len(rows) == 10
+    budget = {"mcse": 0.004, "seconds": 400}
     fitted: list[float] = []
     for row in rows:
-        points = [_measured(row, nbeta, tmp_path) for nbeta in (1e3, 1e4, 1e5, 1e6)]
+        points = [_measured(row, nbeta, tmp_path, 48 if nbeta < 3e4 else 128, budget) for nbeta in (1e3, 1e4, 1e5, 1e6)]
         found = fit(points, 1.0, row["d"])
         assert found.lambda_value == pytest.approx(row["lam_float"], rel=0.05)
         fitted.append(found.lambda_value)

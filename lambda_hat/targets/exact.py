@@ -116,7 +116,8 @@ def _eigenvalue_pair_llc(ratio: float, degrees: int, columns: int) -> float:
     and dies exponentially on both axes, where the trapezoidal rule converges exponentially.
     """
     x = np.arange(-np.log1p(ratio) - 45.0, 7.0 + np.log(degrees), 0.1)[:, None]
-    y = np.arange(-100.0, 50.0, 0.1)[None, :]
+    # With many columns the weight grows until mu_2 is as small as 1/s, and only then falls as its root.
+    y = np.arange(-np.log1p(ratio) - 90.0, 50.0, 0.1)[None, :]
     log_v, log_rest = -np.logaddexp(0, -y), -np.logaddexp(0, y)
     large, small = np.exp(x), np.exp(x + log_v)
     power = 0.5 * (degrees - 3)

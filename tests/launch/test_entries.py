@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lambda_hat.config import ConfigError, Job, config_dir
-from launch.document import apply_sets, override_text
+from launch.document import apply_sets, override_text, read_document
 from launch.workflow import Request, compose
 from tests.launch.workflows import DOCUMENT, QUADRATIC, written
 
@@ -161,8 +161,9 @@ def test_values_survive_the_grammar_of_hydra(value: Any) -> None:
 
 @pytest.mark.parametrize("path", sorted((config_dir() / "workflow").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_workflows_compose(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """From anywhere, by the name that the documentation has for them."""
+    """From anywhere, by the name that the documentation has for them; of hundreds of targets the first eight."""
     monkeypatch.chdir(tmp_path)
-    jobs = compose(Request(Path("conf/workflow") / path.name)).jobs
+    document = read_document(Path("conf/workflow") / path.name)
+    jobs = jobs_of(tmp_path, {**document, "targets": document["targets"][:8]})
     assert len({job.run_id for job in jobs}) == len(jobs) > 3
     assert {job.store.root for job in jobs} == {"runs"}

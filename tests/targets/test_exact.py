@@ -1,5 +1,7 @@
 """Exact values against oracles made elsewhere, and against each other."""
 
+import itertools
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from scipy.special import k0e, k1e
 
 from lambda_hat.targets import exact
+from lambda_hat.targets.deep_linear import DeepLinear
 from tests.targets.oracles import ASYMPTOTIC, CASES
 from tests.targets.oracles import exact as oracle
 
@@ -107,3 +110,100 @@ def test_e1_tends_to_lambda() -> None:
     """The finite value and lambda are two fields: they agree only as nbeta grows."""
     value = exact.deep_linear_llc(1e14, 1.0, (5, 4, 3, 2, 1))
     assert value == pytest.approx(float(exact.deep_linear_lambda((5, 4, 3, 2, 1), 0)[0]), rel=1e-6)
+
+
+def _brute_force(widths: tuple[int, ...], rank: int) -> set[tuple[Fraction, int]]:
+    """What Aoyagi's formula says for every set S of layers that fits its conditions, whatever its order."""
+    deficits = [h - rank for h in widths]
+    found: set[tuple[Fraction, int]] = set()
+    for size in range(2, len(deficits) + 1):
+        for chosen in itertools.combinations(range(len(deficits)), size):
+            inside = [deficits[i] for i in chosen]
+            outside = [deficit for i, deficit in enumerate(deficits) if i not in chosen]
+            s, l = sum(inside), size - 1  # noqa: E741 - the paper's letter
+            if s < l * max(inside) or (outside and not (max(inside) < min(outside) and s < l * min(outside))):
+                continue
+            a = s - (math.ceil(Fraction(s, l)) - 1) * l
+            products = sum(x * y for x, y in itertools.combinations(inside, 2))
+            value = Fraction(rank * (widths[0] + widths[-1]) - rank**2, 2) + Fraction(a * (l - a), 4 * l)
+            found.add((value - Fraction(l - 1, 4 * l) * s**2 + Fraction(products, 2), a * (l - a) + 1))
+    return found
+
+
+def _random_networks(count: int) -> list[tuple[tuple[int, ...], int]]:
+    """Widths of one to six layers with many ties, and a rank."""
+    rng = np.random.default_rng(0)
+    widths = [tuple(rng.integers(1, rng.integers(3, 13), rng.integers(2, 8)).tolist()) for _ in range(count)]
+    return [(h, int(rng.integers(0, min(h) + 1))) for h in widths]
+
+
+NETWORKS = _random_networks(400)
+
+
+def test_the_prefix_search_is_the_search_over_all_sets() -> None:
+    """Exactly one value for each network. Sees a tie that is cut in two, and a set that only another order has."""
+    assert {len(widths) - 1 for widths, _ in NETWORKS} == {1, 2, 3, 4, 5, 6}
+    for widths, rank in NETWORKS:
+        assert {exact.deep_linear_lambda(widths, rank)} == _brute_force(widths, rank), (widths, rank)
+
+
+def test_a_width_of_one_is_a_product_of_norms() -> None:
+    """Rank 0: L is a product of squared norms, so lambda is half the least of the other widths, and m how many have it.
+    Sees a wrong multiplicity at a depth that reduced rank regression has not."""
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        others = rng.integers(1, 6, rng.integers(1, 7)).tolist()
+        widths = list(others)
+        widths.insert(int(rng.integers(len(widths) + 1)), 1)
+        assert exact.deep_linear_lambda(widths, 0) == (Fraction(min(others), 2), others.count(min(others))), widths
+
+
+def test_what_lambda_does_as_a_network_changes() -> None:
+    """Hidden layers may be permuted; a wider one never lowers lambda, and no lambda exceeds half of what it counts."""
+    rng = np.random.default_rng(2)
+    for widths, rank in NETWORKS:
+        value, multiplicity = exact.deep_linear_lambda(widths, rank)
+        first, *hidden, last = widths
+        mixed = rng.permutation(hidden).tolist()
+        assert exact.deep_linear_lambda([last, *mixed, first], rank) == (value, multiplicity)
+        assert value <= Fraction(first * last, 2)
+        assert value <= Fraction(sum(a * b for a, b in itertools.pairwise(widths)), 2)
+        assert 1 <= multiplicity <= (len(widths) - 1) ** 2 // 4 + 1
+        if hidden:
+            wider = [first, hidden[0] + 1, *hidden[1:], last]
+            assert exact.deep_linear_lambda(wider, rank)[0] >= value
+        # One more layer, as wide as all others together, binds nothing; a narrower one only frees.
+        assert exact.deep_linear_lambda([first, sum(widths), *hidden, last], rank) == (value, multiplicity)
+        assert exact.deep_linear_lambda([first, rank + 1, *hidden, last], rank)[0] <= value
+
+
+def test_rank_zero_and_full_rank_are_limits() -> None:
+    """A full-rank product of layers that bind nothing is regular: lambda is half the product's entries."""
+    for widths, _ in NETWORKS:
+        first, last = widths[0], widths[-1]
+        wide = [first, first + last, last]
+        assert exact.deep_linear_lambda(wide, min(first, last)) == (Fraction(first * last, 2), 1)
+        if min(widths) == min(first, last):
+            assert exact.deep_linear_lambda(widths, min(widths)) == (Fraction(first * last, 2), 1), widths
+
+
+@pytest.mark.parametrize("widths", [(4, 7), (1, 1), (9, 2)])
+def test_one_layer_of_any_rank_is_regular(widths: tuple[int, int]) -> None:
+    for rank in range(min(widths) + 1):
+        assert exact.deep_linear_lambda(widths, rank) == (Fraction(widths[0] * widths[1], 2), 1)
+        value = DeepLinear(widths=widths, rank=rank).exact_llc(50.0, 2.0, POPULATION)
+        assert value == pytest.approx(widths[0] * widths[1] / 2 * 50 / 52)
+
+
+@pytest.mark.parametrize("widths", [(3, 1, 2, 2), (1, 2, 4), (2, 3, 2), (4, 2, 3), (2, 2, 2, 1, 5), (1, 1, 1, 1)])
+def test_finite_values_approach_lambda_as_the_multiplicity_says(widths: tuple[int, ...]) -> None:
+    """E1 = lambda - (m - 1) / (log t + c) + ..., so that 1 / (lambda - E1) rises with log t by 1 / (m - 1). Sees a
+    lambda and an E1 that are of two networks, a multiplicity off by one, and an integral that is cut short."""
+    value, multiplicity = exact.deep_linear_lambda(widths, 0)
+    low, high = 1e30, 1e36
+    gaps = [float(value) - (exact.deep_linear_llc(t, 1.0, widths) or 0.0) for t in (low, high)]
+    if multiplicity == 1:
+        assert gaps == pytest.approx([0.0, 0.0], abs=1e-6)
+        return
+    slope = (1 / gaps[1] - 1 / gaps[0]) / math.log(high / low)
+    assert 1 / slope == pytest.approx(multiplicity - 1, rel=0.1)
