@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+# Before torch is loaded: its threads would wait in a busy loop, which is CPU time for nothing.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import torch
 from devinterp.optim import SGLD
