@@ -4,6 +4,7 @@ A wrong factor in nbeta, gamma, L_n(w0) or a step size cannot pass: the values d
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,16 @@ def _posterior(case: dict[str, Any]) -> dict[str, Any]:
     return {"gamma": case["gamma"]}
 
 
-def _analysis(case: dict[str, Any], root: Path, mcse: float, sampler: dict[str, Any] | None = None) -> dict[str, Any]:
+def _analysis(
+    case: dict[str, Any], root: Path, mcse: float, sampler: dict[str, Any] | None = None, num_chains: int = 4
+) -> dict[str, Any]:
     job = make_job(
         root,
         model=_model(case),
         data={"_target_": "lambda_hat.targets.data.Population", "n": case["n"]},
         posterior=_posterior(case),
         sampler=sampler or _sampler(case),
-        num_chains=4,
+        num_chains=num_chains,
         budget={"mcse": mcse, "seconds": 300},
     )
     return json.loads(execute(job, Store(root)).analysis.read_text())
@@ -111,40 +114,91 @@ def test_every_adjusted_sampler_finds_it(sampler: str, tmp_path: Path) -> None:
     assert analysis["stopped_by"] == "mcse"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", _EXPRESSED)
-@pytest.mark.parametrize("sampler", _ADJUSTED)
-def test_llc_is_the_exact_value_to_one_percent(name: str, sampler: str, tmp_path: Path) -> None:
-    case = _CASES[name]
-    if name.startswith("sgld_"):
-        if sampler != "hmc":
-            pytest.skip("the value is SGLD's own stationary law")
-        node = _sampler(case)
-    else:
-        node = _adjusted(sampler)
-    analysis = _analysis(case, tmp_path, mcse=0.0025, sampler=node)
-    exact, own_error = case["exact_llc_hat"], case.get("value_se", 0.0)
-    assert abs(analysis["llc"] - exact) <= 3 * np.hypot(analysis["llc_mcse"], own_error)
-    assert abs(analysis["llc"] - exact) <= 0.01 * abs(exact)
-
-
+# What follows are presets as shipped, but for the chains: of a loss this small a gradient costs little more for many of
+# them than for four. Those of nuts run one after another.
+_EXACT = [name for name in _EXPRESSED if not name.startswith("sgld_")]
+_SIDE_BY_SIDE = 32
+# Valleys as narrow as those of w1^2 w2^4, for which docs/samplers.md advises a higher acceptance.
 _NARROW = ("nc_12", "nc_111", "dln_5-4-3-2-1")
 
 
+def _has_not_mixed(name: str, analysis: dict[str, Any]) -> bool:
+    """In a narrow valley five minutes may not do. Then the verdict must say so, and nothing else is asked."""
+    if not name.startswith(_NARROW) or analysis["rhat"] is None or analysis["rhat"] <= 1.01:
+        return False
+    assert not analysis["verdict"]["reliable"]
+    return True
+
+
+def _error(case: dict[str, Any], *errors: float) -> float:
+    """Three times these errors and that of the oracle."""
+    return 3 * math.hypot(case.get("value_se", 0.0), *errors)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in _EXPRESSED if not name.startswith("sgld_")])
+@pytest.mark.parametrize("name", _EXACT)
+@pytest.mark.parametrize("sampler", _ADJUSTED)
+def test_llc_is_the_exact_value_to_one_percent(name: str, sampler: str, tmp_path: Path) -> None:
+    case, node = _CASES[name], _adjusted(sampler)
+    if name.startswith(_NARROW):
+        node["target_acceptance"] = 0.99
+    num_chains = 4 if sampler == "nuts" else _SIDE_BY_SIDE
+    analysis = _analysis(case, tmp_path, mcse=0.0025, sampler=node, num_chains=num_chains)
+    if _has_not_mixed(name, analysis):
+        return
+    off = abs(analysis["llc"] - case["exact_llc_hat"])
+    assert off <= _error(case, analysis["llc_mcse"])
+    assert off <= 0.01 * abs(case["exact_llc_hat"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in _EXPRESSED if name.startswith("sgld_")])
+def test_sgld_has_the_law_that_is_known_of_it(name: str, tmp_path: Path) -> None:
+    case = _CASES[name]
+    analysis = _analysis(case, tmp_path, mcse=0.0025)
+    off = abs(analysis["llc"] - case["exact_llc_hat"])
+    assert off <= _error(case, analysis["llc_mcse"])
+    assert off <= 0.01 * abs(case["exact_llc_hat"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _EXACT)
 @pytest.mark.parametrize("sampler", ["sgld", "sghmc", "sgnht"])
 def test_what_a_stochastic_sampler_is_off_is_the_bias_that_it_reports(name: str, sampler: str, tmp_path: Path) -> None:
-    """Presets as shipped: their step size is chosen from a pilot, for a bias of 1 %. In the narrow valleys of w1^2 w2^4
-    and its kin they may not mix within five minutes: then they say so, and nothing else is asked of them."""
+    """Their step size is chosen from a pilot, for a bias of 1 %."""
     case = _CASES[name]
     node = {"_target_": f"lambda_hat.samplers.{sampler}.{sampler.upper()}"}
-    analysis = _analysis(case, tmp_path, mcse=0.01, sampler=node)
-    if name.startswith(_NARROW) and analysis["rhat"] is not None and analysis["rhat"] > 1.01:
+    analysis = _analysis(case, tmp_path, mcse=0.01, sampler=node, num_chains=_SIDE_BY_SIDE)
+    if _has_not_mixed(name, analysis):
+        return
+    exact, bias = case["exact_llc_hat"], analysis["bias"]
+    assert abs(bias["llc"] - exact) <= _error(case, bias["llc_mcse"])
+    assert abs(analysis["llc"] - exact) <= abs(bias["value"]) + _error(case, analysis["llc_mcse"], bias["mcse"])
+    assert abs(bias["value"]) <= 0.03 * abs(exact) + 3 * bias["mcse"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _EXACT)
+def test_what_mclmc_is_off_is_what_its_virial_allows(name: str, tmp_path: Path) -> None:
+    """Each unit of the virial may move the LLC by one half (docs/estimator.md)."""
+    case = _CASES[name]
+    node = {"_target_": "lambda_hat.samplers.mclmc.MCLMC"}
+    analysis = _analysis(case, tmp_path, mcse=0.01, sampler=node, num_chains=_SIDE_BY_SIDE)
+    if _has_not_mixed(name, analysis):
+        return
+    virial = analysis["virial"]
+    bias = abs(virial["value"] - virial["expected"]) / 2
+    off = abs(analysis["llc"] - case["exact_llc_hat"])
+    assert off <= bias + _error(case, analysis["llc_mcse"], virial["mcse"] / 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _EXACT)
+def test_vi_corrects_itself_or_says_that_it_cannot(name: str, tmp_path: Path) -> None:
+    case = _CASES[name]
+    analysis = _analysis(case, tmp_path, mcse=0.01, sampler={"_target_": "lambda_hat.samplers.vi.VI"})
+    importance = analysis["importance"]
+    if importance["khat"] > 0.7:
         assert not analysis["verdict"]["reliable"]
         return
-    exact, own_error, bias = case["exact_llc_hat"], case.get("value_se", 0.0), analysis["bias"]
-    assert abs(bias["llc"] - exact) <= 3 * np.hypot(bias["llc_mcse"], own_error)
-    error = np.hypot(np.hypot(analysis["llc_mcse"], bias["mcse"]), own_error)
-    assert abs(analysis["llc"] - exact) <= abs(bias["value"]) + 3 * error
-    assert abs(bias["value"]) <= 0.03 * abs(exact) + 3 * bias["mcse"]
+    assert abs(importance["llc"] - case["exact_llc_hat"]) <= _error(case, importance["mcse"])
