@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lambda_hat.statistics import LLC, Setting, Statistics, Trace, llc_draws, measure, quick_llc, running_llc
+from lambda_hat.batch_means import running_llc
+from lambda_hat.statistics import LLC, Setting, Statistics, Trace, llc_draws, measure, quick_llc
 from lambda_hat.verdict import reasons
 
 __all__ = [

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
+
+from lambda_hat.batch_means import batch_means, running_llc, running_sums
 
 Trace = Mapping[str, Shaped[np.ndarray, "chain draw"]]
 WarmupTrace = Mapping[str, Shaped[np.ndarray, "chain warmup_draw"]]
@@ -29,10 +31,8 @@ INTERVAL_90 = 1.6448536269514722
 _MIN_WEIGHTS = 25
 # Logs of weights that differ by less: float32 rounds a log density of some thousand parameters by a tenth of it.
 _ALL_BUT_EQUAL = 0.01
-# Few batches bear long autocorrelation (up to draws / 20) and still give the error to within a tenth.
-_BATCHES_PER_CHAIN = 20
-# Chains whose means spread over this many times what their batches explain, in variance, are taken to disagree.
-_DISAGREEMENT = 4.0
+# Batches a chain that are asked for what the ESS cannot see: longer than those of running errors.
+_LONG_BATCHES = 10
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,10 @@ def _interval90(mean: float, mcse: float) -> tuple[float, float]:
 
 
 def mean_with_error(values: Draws) -> LLC:
-    """The mean over all draws and its Monte Carlo standard error, sd / sqrt(ESS of the mean).
+    """The mean over all draws and its Monte Carlo standard error.
 
+    The error is sd / sqrt(ESS of the mean), or that of long batches if that is larger: a memory of many draws that
+    weighs little drowns in the noise of the autocorrelations from which the ESS is made, and still adds to the error.
     NaN for both if any value is not finite; NaN for the error below four draws.
     """
     values = np.asarray(values, dtype=np.float64)
@@ -179,7 +181,8 @@ def mean_with_error(values: Draws) -> LLC:
     mean = float(values.mean())
     if values.shape[1] < MIN_DRAWS:
         return LLC(mean, math.nan)
-    return LLC(mean, float(_arviz("mcse", values, method="mean")))
+    mcse = float(_arviz("mcse", values, method="mean"))
+    return LLC(mean, max(mcse, batch_means(running_sums(values), _LONG_BATCHES)[1]))
 
 
 def _finite_mean(values: Draws | None) -> float:
@@ -275,44 +278,8 @@ def _smoothed(log_weight: Float[np.ndarray, " draw"]) -> tuple[Float[np.ndarray,
     return log_smooth, float(khat)
 
 
-def running_llc(
-    x: Draws, draws: Int[np.ndarray, " point"]
-) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
-    """The LLC from the first ``draws[i]`` draws of every chain, and its error by batch means, for every i.
-
-    Each chain is cut into at most 20 batches; the error is that of the mean of all batches, or, where the chains'
-    own means spread over much more than their batches explain, that of the mean of the chains. numpy only.
-
-    Args:
-        x: What :func:`llc_draws` returns.
-        draws: Counts of draws, each from 0 to the length of ``x``.
-    """
-    with np.errstate(all="ignore"):  # a diverged draw makes every later point NaN, which is what it should show
-        sums = np.concatenate([np.zeros((x.shape[0], 1)), np.cumsum(x, axis=1)], axis=1)
-        points = [_batch_means(sums[:, : int(count) + 1]) for count in draws]
-    return np.array([point.llc for point in points]), np.array([point.mcse for point in points])
-
-
 def quick_llc(loss: Draws, setting: Setting) -> LLC:
     """The LLC of all draws and its error by batch means: for progress lines, without ArviZ."""
     x = llc_draws(loss, setting.nbeta, setting.loss_at_w0)
     llc, mcse = running_llc(x, np.array([x.shape[1]]))
     return LLC(float(llc[0]), float(mcse[0]))
-
-
-def _batch_means(sums: Float[np.ndarray, "chain draw_plus_1"]) -> LLC:
-    """Mean and error from the running sums of each chain, which start at 0."""
-    num_chains, count = sums.shape[0], sums.shape[1] - 1
-    if count == 0:
-        return LLC(math.nan, math.nan)
-    chain_means = sums[:, -1] / count
-    llc = float(chain_means.mean())
-    num_batches = min(_BATCHES_PER_CHAIN, count)
-    length = count // num_batches
-    # The newest draws are batched; a remainder of less than one batch is left out at the start.
-    edges = count - length * np.arange(num_batches, -1, -1)
-    batches = np.diff(sums[:, edges], axis=1) / length
-    within = float(batches.var(axis=1, ddof=1).mean()) / num_batches if num_batches > 1 else math.nan
-    between = float(chain_means.var(ddof=1)) if num_chains > 1 else math.nan
-    variance = between if math.isnan(within) or between > _DISAGREEMENT * within else within
-    return LLC(llc, math.sqrt(variance / num_chains))

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from lambda_hat import trace_file
-from lambda_hat.statistics import llc_draws, running_llc
+from lambda_hat.batch_means import running_llc
+from lambda_hat.statistics import llc_draws
 from lambda_hat.store import Document, RunRef, Store, read_status
 
 # A curve of more points would only cost time.

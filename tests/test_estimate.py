@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lambda_hat.estimate import LLC, Setting, agreement, efficiency, estimate, llc_draws, quick_llc, running_llc
+from lambda_hat.statistics import mean_with_error
 
 NBETA, LOSS_AT_W0, DIM = 200.0, 0.7, 50
 
@@ -65,6 +66,16 @@ def test_error_covers_what_autocorrelation_costs() -> None:
     covered = sum(f.llc_interval90[0] < 10 < f.llc_interval90[1] for f in found)
     # 54 of 60 are expected, with a standard deviation of 2.3.
     assert 46 <= covered <= 60
+
+
+def test_error_has_what_a_weak_memory_of_many_draws_adds() -> None:
+    """Sees an error from the ESS alone: 2 % of the variance that lasts 30 draws drowns in the noise of the
+    autocorrelations, but makes a third of the true error's square. The ESS alone gives 0.85 of the error."""
+    rng, phi, shape = np.random.default_rng(8), 0.94, (4, 1000)
+    weak = [math.sqrt(0.02) * autoregressive(rng, phi, shape) for _ in range(60)]
+    found = [mean_with_error(math.sqrt(0.98) * rng.standard_normal(shape) + slow) for slow in weak]
+    true_error = math.sqrt((0.98 + 0.02 * (1 + phi) / (1 - phi)) / 4000)
+    assert np.mean([one.mcse for one in found]) == pytest.approx(true_error, rel=0.1)
 
 
 def test_wbic_only_at_its_own_temperature() -> None:

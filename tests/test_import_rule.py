@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("lambda_hat", "lambda_hat.presets", "lambda_hat.config"),
     # The core.
-    ("lambda_hat.targets", "lambda_hat.statistics"),
+    ("lambda_hat.targets", "lambda_hat.batch_means", "lambda_hat.statistics"),
     ("lambda_hat.posterior", "lambda_hat.bounds", "lambda_hat.verdict", "lambda_hat.temperatures"),
     ("lambda_hat.samplers", "lambda_hat.estimate"),
     ("lambda_hat.chain", "lambda_hat.plateau"),
