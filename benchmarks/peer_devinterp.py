@@ -3,8 +3,8 @@
     python peer_devinterp.py FOLDER THREADS                answers requests, one JSON line each, until stdin ends
     python peer_devinterp.py FOLDER THREADS REQUEST        answers one, and ends
 
-A request is {"seed", "warmup", "draws"}, in updates; an answer has the seconds and CPU seconds of the sampling alone
-and the LLC of each chain.
+A request is {"seed", "warmup", "draws"}, in updates; an answer has the seconds and CPU seconds of the sampling alone,
+the LLC of each chain, and its mean over every 50 updates.
 """
 
 import json
@@ -13,7 +13,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 # Before torch is loaded: its threads would wait in a busy loop, which is CPU time for nothing.
@@ -25,8 +24,10 @@ from devinterp.optim import SGLD
 from devinterp.slt.llc import LLCEstimator
 from devinterp.slt.sampler import sample
 from torch import nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.data import DataLoader, TensorDataset
+
+BLOCK = 50
 
 
 class Sliced(DataLoader):
@@ -54,9 +55,12 @@ def network(settings: dict, w0: np.ndarray) -> nn.Module:
     return model
 
 
-def evaluate(scale: float, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """The mean over rows of 0.5 ||y - f(x)||^2: ``scale`` is half the number of outputs."""
-    return scale * mse_loss(model(batch[0]), batch[1])
+def evaluate(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """The mean over rows of 0.5 ||y - f(x)||^2, or of the cross-entropy where outputs are labels."""
+    inputs, outputs = batch
+    if outputs.ndim == 1:
+        return cross_entropy(model(inputs), outputs)
+    return 0.5 * outputs.shape[1] * mse_loss(model(inputs), outputs)
 
 
 class Peer:
@@ -68,16 +72,15 @@ class Peer:
         tensors = [torch.from_numpy(rows[name]) for name in ("inputs", "outputs")]
         self.model = network(self.settings, rows["w0"])
         self.loader = Sliced(TensorDataset(*tensors), batch_size=self.settings["batch_size"])
-        self.evaluate = partial(evaluate, 0.5 * self.settings["sizes"][-1])
         with torch.no_grad():
-            self.init_loss = self.evaluate(self.model, tensors).item()
+            self.init_loss = evaluate(self.model, tensors).item()
 
     def answer(self, request: dict) -> dict:
         nbeta, num_chains = self.settings["nbeta"], self.settings["num_chains"]
         llc = LLCEstimator(num_chains, request["draws"], init_loss=self.init_loss, nbeta=nbeta)
         started, cpu = time.perf_counter(), time.process_time()
         sample(
-            model=self.model, loader=self.loader, callbacks=[llc], evaluate=self.evaluate, sampling_method=SGLD,
+            model=self.model, loader=self.loader, callbacks=[llc], evaluate=evaluate, sampling_method=SGLD,
             optimizer_kwargs={
                 "lr": self.settings["step_size"], "localization": self.settings["gamma"], "nbeta": nbeta,
             },
@@ -89,6 +92,7 @@ class Peer:
             "seconds": time.perf_counter() - started,
             "chain_steps": num_chains * (request["warmup"] + request["draws"]),
             "llcs": llc.llc_per_chain.tolist(),
+            "blocks": (nbeta * (llc.losses.reshape(num_chains, -1, BLOCK).mean(-1) - self.init_loss)).tolist(),
         }
 
 

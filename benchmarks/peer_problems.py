@@ -28,8 +28,7 @@ class Problem(NamedTuple):
     """One target with its SGLD.
 
     target: overrides that make it. sizes: widths, inputs first. gamma, step_size: of SGLD. warmup, draws: recorded
-    draws of 50 updates each, left out and kept. rate_goal, process_goal: lambda_hat over the peer, in chain-steps per
-    CPU-second while sampling, and in CPU seconds of the whole process. exact: the LLC, where known.
+    draws of 50 updates each, left out and kept. exact: the LLC, where known. num_data: rows.
     """
 
     name: str
@@ -41,9 +40,8 @@ class Problem(NamedTuple):
     step_size: float
     warmup: int
     draws: int
-    rate_goal: float
-    process_goal: float
     exact: float | None = None
+    num_data: int = NUM_DATA
 
     @property
     def chain_steps(self) -> int:
@@ -51,12 +49,17 @@ class Problem(NamedTuple):
 
     @property
     def nbeta(self) -> float:
-        return NUM_DATA / math.log(NUM_DATA)
+        return self.num_data / math.log(self.num_data)
+
+    @property
+    def localised(self) -> tuple[str, ...]:
+        """What both are about, as on our command line: the target and the localiser."""
+        return *self.target, f"posterior.gamma={self.gamma}"
 
     def overrides(self, seed: int) -> list[str]:
-        """Our run, as on the command line."""
+        """Our run of the same SGLD."""
         return [
-            *self.target, f"posterior.gamma={self.gamma}", "sampler=sgld", f"sampler.step_size={self.step_size}",
+            *self.localised, "sampler=sgld", f"sampler.step_size={self.step_size}",
             f"sampler.batch_size={BATCH}", "sampler.measure_bias=false", f"sampler.num_warmup={self.warmup}",
             f"sampler.steps_per_draw={STEPS_A_DRAW}", f"num_chains={NUM_CHAINS}", "budget=draws",
             f"budget.draws={self.draws}", f"seed={seed}", "store.plots=none", f"store.root={FOLDER / 'runs'}",
@@ -73,17 +76,17 @@ PROBLEMS = (
             "model=small", "model.widths=null", "model.depth=0", "model.bias=false", *_ROWS, "data.num_inputs=100",
             *_AT_TRUTH,
         ),
-        (100, 1), False, "identity", 1.0, 1e-5, 10, 20, 15.0, 6.0, 45.495,
+        (100, 1), False, "identity", 1.0, 1e-5, 10, 20, 45.495,
     ),
     Problem(
         "deep_linear",
         ("model=deep_linear", "model.widths=[10,10,10,10]", "model.rank=3", *_ROWS),
-        (10, 10, 10, 10), False, "identity", 10.0, 2e-5, 10, 30, 12.0, 6.0,
+        (10, 10, 10, 10), False, "identity", 10.0, 2e-5, 10, 30,
     ),
     Problem(
         "mlp",
         ("model=base", "model.widths=[90,90]", *_ROWS, "data.num_inputs=16", "data.num_outputs=10", *_AT_TRUTH),
-        (16, 90, 90, 10), True, "tanh", 100.0, 2e-5, 6, 10, 3.0, 2.0,
+        (16, 90, 90, 10), True, "tanh", 100.0, 2e-5, 6, 10,
     ),
 )  # fmt: skip
 
@@ -101,7 +104,8 @@ def prepare(problem: Problem) -> Path:
     stored = Store(ours.store.root).load_target(ours.target_id)
     folder = FOLDER / problem.name
     folder.mkdir(parents=True, exist_ok=True)
-    inputs, outputs = (stored.arrays[name].astype(np.float32) for name in ("inputs", "outputs"))
+    inputs, outputs = stored.arrays["inputs"].astype(np.float32), stored.arrays["outputs"]
+    outputs = outputs.astype(np.float32 if outputs.ndim == 2 else np.int64)  # numbers, or labels
     np.savez(folder / "rows.npz", w0=stored.w0.astype(np.float32), inputs=inputs, outputs=outputs)
     settings: dict[str, Any] = {
         "sizes": problem.sizes, "has_bias": problem.has_bias, "activation": problem.activation,

@@ -17,6 +17,7 @@ from benchmarks.peer_problems import STEPS_A_DRAW, Problem, prepare
 from benchmarks.peer_sides import Answer, Sides, compare
 from benchmarks.peer_venv import PEER, peer_python
 
+GOALS = {"linear": 15.0, "deep_linear": 12.0, "mlp": 3.0}
 THREADS = (1, 2)
 
 
@@ -71,4 +72,4 @@ def measure(problem: Problem, rounds: int) -> Sides:
 
 
 if __name__ == "__main__":
-    compare(Path(__file__).stem, __doc__, measure, "rate_goal")
+    compare(Path(__file__).stem, __doc__, measure, GOALS)

@@ -55,14 +55,16 @@ def note(sides: Sides) -> str:
     )
 
 
-def compare(part: str, description: str | None, measure: Callable[[Problem, int], Sides], goal: str) -> None:
+def compare(
+    part: str, description: str | None, measure: Callable[[Problem, int], Sides], goals: dict[str, float]
+) -> None:
     """Measure the problems that the command line names, tell, and exit with 1 where the estimates do not agree.
 
     Args:
         part: The benchmark's name.
         description: Its docstring, for --help.
         measure: The sides of a problem, after a number of rounds.
-        goal: The field of a problem that holds the ratio asked for.
+        goals: The ratio asked for, by the problem's name.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [problem.name for problem in PROBLEMS]
@@ -72,7 +74,7 @@ def compare(part: str, description: str | None, measure: Callable[[Problem, int]
     peer_python()
     found = {problem: measure(problem, options.rounds) for problem in PROBLEMS if problem.name in options.problems}
     rows = [
-        Row(f"{problem.name}", statistics.median(sides.ratios), "x", getattr(problem, goal), note=note(sides))
+        Row(problem.name, statistics.median(sides.ratios), "x", goals[problem.name], note=note(sides))
         for problem, sides in found.items()
     ]
     publish(part, rows, {problem.name: sides._asdict() for problem, sides in found.items()})
