@@ -31,7 +31,7 @@ class Row(NamedTuple):
     def is_met(self) -> bool | None:
         if self.goal is None:
             return None
-        return self.value >= self.goal if self.is_floor else self.value <= self.goal
+        return bool(self.value >= self.goal if self.is_floor else self.value <= self.goal)
 
     @property
     def cells(self) -> tuple[str, str, str, str]:
@@ -51,7 +51,8 @@ def publish(part: str, rows: Sequence[Row], facts: dict[str, Any] | None = None)
         "time": time.time(),
         "load": os.getloadavg(),
         "provenance": provenance("cpu", "cpu", "each its own"),
-        "rows": [{**row._asdict(), "is_met": row.is_met} for row in rows],
+        # A value may be a number of numpy's or JAX's.
+        "rows": [{**row._asdict(), "value": float(row.value), "is_met": row.is_met} for row in rows],
         "facts": facts or {},
     }
     path = FOLDER / f"{part}.json"
