@@ -43,6 +43,8 @@ _SHORTEST_RANGE = 1.5
 _B_SD = 0.3
 _DELTAS = np.geomspace(0.25, 1.5, 10)
 _NUM_C = 31
+# Of the errors of E1 and E3: that of a Gamma law of no degrees of freedom.
+_MAX_CORRELATION = math.sqrt(2.0 / 3.0)
 
 
 class Point(NamedTuple):
@@ -60,9 +62,10 @@ class Point(NamedTuple):
     def covariance(self) -> Float[np.ndarray, "2 2"]:
         """Of the errors of E1 and E3, from the error of their difference."""
         shared = 0.5 * (self.e1_mcse**2 + self.e3_mcse**2 - self.e1_minus_e3_mcse**2)
-        # Three estimated errors can contradict each other.
-        most = 0.99 * self.e1_mcse * self.e3_mcse
-        shared = min(max(shared, -most), most)
+        # Three estimated errors of a short run can contradict each other, and a correlation near 1 would make one
+        # combination of the two look exact. Draws are about Gamma(k), where it is 2 / sqrt(2 k + 6).
+        most = _MAX_CORRELATION * self.e1_mcse * self.e3_mcse
+        shared = min(max(shared, 0.0), most)
         return np.array([[self.e1_mcse**2, shared], [shared, self.e3_mcse**2]])
 
 

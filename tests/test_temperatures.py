@@ -166,6 +166,21 @@ def test_a_narrow_span_and_a_long_extrapolation_are_doubted() -> None:
     assert any("beyond the LLC at the highest nbeta" in reason for reason in far.reasons)
 
 
+def test_errors_that_contradict_each_other_make_nothing_exact() -> None:
+    """Four short runs on a network of 24,128 parameters, one of which has a larger error of E1 - E3 than its E1 and E3
+    allow. Sees a combination of the two that then has no error rule the fit: its E1 alone give 574 to 585 +- 3."""
+    points = [
+        Point(1e3, 571.7, 5.035, 476.3, 112.2, 95.47, 110.6),
+        Point(1e4, 579.9, 7.815, 963.0, 168.0, -383.1, 170.0),
+        Point(1e5, 585.6, 6.676, 973.0, 273.2, -387.3, 280.1),
+        Point(1e6, 579.0, 4.061, 695.2, 100.5, -116.2, 99.59),
+    ]
+    assert points[2].e1_minus_e3_mcse > points[2].e1_mcse + points[2].e3_mcse
+    found = fit(points, 10.0, 24_128)
+    assert found.lambda_error > sum(point.e1_mcse**-2 for point in points) ** -0.5
+    assert found.lambda_value == pytest.approx(580.0, abs=3 * found.lambda_error)
+
+
 def test_three_temperatures_are_refused() -> None:
     points = sample(CASES["2-2-2"], 0, (1e3, 1e4, 1e5))
     nothing = Point(1e6, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan)
