@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from benchmarks.furman_lau_classes import BATCH, CLASSES, LADDER, NETWORKS, Class, document
+from benchmarks.furman_lau_classes import BATCH, CLASSES, LADDER, NETWORKS, Class, Network, document
 from lambda_hat.config import Job
 from lambda_hat.estimate import LLC, Comparison, agreement
 from lambda_hat.progress import terminal_reporter
@@ -37,15 +37,16 @@ FOLDER = Path("conf/workflow")
 MAX_ERROR, MIN_ORDER = 0.02, 0.99
 COLUMNS = ("estimate", "networks", "median error", "90 % below", "order", "gradients", "rows", "n rows")
 NAMES: tuple[str, ...] = ("hmc, fitted lambda", "hmc, LLC", "hmc, LLC, stopped", "sgld, LLC", "sgld rmsprop, LLC")
-# HMC that is run until it settles, or for four minutes of computation.
+# HMC with a longer warm-up, finer steps and more chains.
 REFERENCE = (
-    "[{name: reference, overrides: {sampler.num_warmup: 300, sampler.dtype: float32, budget.draws: null, "
-    "budget.mcse: 0.003, budget.seconds: 240}}]"
+    "[{name: reference, overrides: {sampler.num_warmup: 300, sampler.dtype: float32, budget: draws, "
+    "budget.draws: 1000, budget.gradients: null}}]"
 )
 
 
 class Found(NamedTuple):
-    """An estimate of one network: its value, its Monte Carlo error, and what it cost in gradients and rows."""
+    """An estimate of one network and its Monte Carlo error; and what it cost: gradients, the rows of a minibatch whose
+    arithmetic that is, and n rows for every gradient of all rows."""
 
     llc: LLC
     gradients: float
@@ -96,15 +97,18 @@ def _stopped(path: Path, analysis: dict[str, Any], num_gradients: int) -> Found:
     if num_draws:
         llc = float(np.mean(llc_draws(trace["loss"][:, :num_draws], analysis["nbeta"], attrs["loss_at_w0"])))
     gradients = rows / analysis["num_data"]
-    return Found(LLC(llc, math.nan), gradients, gradients * analysis["config"]["model"]["widths"][0], rows)
+    return Found(LLC(llc, math.nan), gradients, gradients * _network(analysis).rows_a_gradient, rows)
+
+
+def _network(analysis: dict[str, Any]) -> Network:
+    model = analysis["config"]["model"]
+    return Network(model["widths"], model["rank"])
 
 
 def _found(analysis: dict[str, Any]) -> Found:
-    """``rows``: what its gradients cost in rows of a minibatch; a second-moment gradient costs H_0 of them."""
-    rows, config = analysis["progress"]["gradients"], analysis["config"]
-    a_gradient = config["sampler"].get("batch_size")
+    rows, a_gradient = analysis["progress"]["gradients"], analysis["config"]["sampler"].get("batch_size")
     gradients = rows / (a_gradient or analysis["num_data"])
-    cost = gradients * (a_gradient or config["model"]["widths"][0])
+    cost = gradients * (a_gradient or _network(analysis).rows_a_gradient)
     mcse = analysis["llc_mcse"]
     return Found(LLC(analysis["llc"], math.nan if mcse is None else mcse), gradients, cost, rows)
 

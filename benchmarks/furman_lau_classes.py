@@ -1,8 +1,9 @@
 """The classes of deep linear networks of Furman & Lau 2024 (arXiv 2402.03698, App. E.2), and the workflow of each."""
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,8 @@ UPDATES = 50  # of SGLD, a draw
 
 
 class Class(NamedTuple):
-    """A class of networks, and how they were sampled there: layers and widths from - to, eps, SGLD steps, rows n; and
-    the warm-up of HMC here."""
+    """A class of networks, and how they were sampled there: layers and widths from - to, eps, SGLD steps, rows n. And
+    HMC here: its warm-up, and the share of the published arithmetic that it is given."""
 
     layers: tuple[int, int]
     widths: tuple[int, int]
@@ -22,23 +23,40 @@ class Class(NamedTuple):
     steps: int
     num_data: int
     num_warmup: int
+    share: float
 
     def gradients(self, network: "Network") -> int:
-        """How many second-moment gradients, of H_0 rows' work each, cost what the published ones do."""
-        return self.steps * BATCH // network.widths[0]
+        """How many second-moment gradients HMC has, in all of its runs."""
+        return int(self.share * self.steps * BATCH / network.rows_a_gradient)
 
 
 class Network(NamedTuple):
     """What a draw fixes: H_0, ..., H_L and the rank of the product."""
 
-    widths: list[int]
+    widths: Sequence[int]
     rank: int
+
+    @property
+    def rows_a_gradient(self) -> float:
+        """What a second-moment gradient costs in rows of a minibatch: the multiplications of W_L ... W_1 in the
+        cheapest order, by those of W_L ... W_1 x. Backward passes take twice as many, both."""
+        return _product_cost(tuple(self.widths)) / sum(a * b for a, b in itertools.pairwise(self.widths))
+
+
+@functools.cache
+def _product_cost(widths: tuple[int, ...]) -> int:
+    if len(widths) < 3:
+        return 0
+    splits = range(1, len(widths) - 1)
+    return min(
+        _product_cost(widths[: k + 1]) + _product_cost(widths[k:]) + widths[0] * widths[k] * widths[-1] for k in splits
+    )
 
 
 CLASSES = {
-    "1K": Class((2, 5), (5, 50), 5e-7, 10_000, 100_000, 60),
-    "10K": Class((2, 10), (5, 100), 5e-7, 10_000, 100_000, 40),
-    "100K": Class((2, 10), (50, 500), 1e-7, 50_000, 1_000_000, 40),
+    "1K": Class((2, 5), (5, 50), 5e-7, 10_000, 100_000, 60, 0.25),
+    "10K": Class((2, 10), (5, 100), 5e-7, 10_000, 100_000, 40, 1.0),
+    "100K": Class((2, 10), (50, 500), 1e-7, 50_000, 1_000_000, 40, 1.0),
 }
 # Of the fit, whose lambda does not depend on gamma: at 10 chains settle sooner than at the published 1.
 LADDER, GAMMA = (1e3, 1e4, 1e5, 1e6), 10.0
@@ -73,7 +91,7 @@ def document(name: str) -> str:
         "overrides: {budget: draws, store.plots: none}",
         "",
         "# posterior.nbeta: the published one, for a loss of another scale. budget.gradients: of a run of HMC,",
-        "# five of which cost as much as the published gradients",
+        f"# five of which cost {of.share:.0%} of the arithmetic of the published gradients",
         "targets:",
         *(f"  - {{model: deep_linear, overrides: {{{_target(of, index)}}}}}" for index in range(NETWORKS)),
         "",
