@@ -43,6 +43,9 @@ class Mirror:
         for trial in trials:
             if trial.state == TrialState.WAITING:  # a retry, which nobody has begun: no news for a sampler
                 continue
+            # A preset that the space does not hold: samplers learn together only what all trials have.
+            if trial.params.keys() != self._space.keys():
+                continue
             if trial.number not in self._ids:
                 whole = copy.copy(trial)
                 whole.intermediate_values = _rungs(trial)
@@ -56,6 +59,17 @@ class Mirror:
                 if trial.state.is_finished():
                     self._storage.set_trial_state_values(mirrored, trial.state, trial.values)
                     self._open.remove(trial.number)
+
+    def preset(self, params: Mapping[str, Any], attributes: dict[str, Any]) -> "FrozenTrial":
+        """The running trial with ``params``, not all of the space, to be written to the database."""
+        from optuna.trial import TrialState, create_trial
+
+        return create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions={name: self._space[name] for name in params},
+            user_attrs=attributes,
+        )
 
     def propose(self, number: int, attributes: dict[str, Any]) -> "FrozenTrial":
         """The running trial ``number``, to be written to the database.
@@ -91,8 +105,17 @@ class Mirror:
             return samplers.RandomSampler(seed)
         if self._search.type == "cmaes":
             return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        together = {name: distribution for name, distribution in self._space.items() if not distribution.single()}
+
+        class WholeSpaceTPE(samplers.TPESampler):
+            """All trials here have all fields: no need to search them for what they share, at each proposal."""
+
+            def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+                del study, trial
+                return together
+
         # Trials that run count as bad ones (constant liar), so that those asked for at once spread out.
-        return samplers.TPESampler(seed=seed, n_startup_trials=self._search.n_startup_trials, constant_liar=True)
+        return WholeSpaceTPE(seed=seed, n_startup_trials=self._search.n_startup_trials, constant_liar=True)
 
 
 def _rungs(trial: "FrozenTrial") -> dict[int, float]:

@@ -38,6 +38,18 @@ class Method:
     space: Mapping[str, Dimension]
     _shared: dict[str, Any] = field(default_factory=dict)
 
+    def preset(self) -> dict[str, Any]:
+        """The preset as a trial: of its values those that the space holds, as long as a trial can be.
+
+        :meth:`job` leaves the others as they are.
+        """
+        values = self.config["sampler"]
+        return {
+            name: dimension.largest() if name == DRAWS else values[name]
+            for name, dimension in self.space.items()
+            if name == DRAWS or dimension.holds(values[name])
+        }
+
     def job(self, params: Params) -> Job:
         """The run that ``params`` stand for.
 

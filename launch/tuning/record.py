@@ -80,6 +80,7 @@ def metrics_of(live: Live, state: str, value: float | None, found: Measured | No
         "reliable": None if found is None else found.is_reliable,
         "reasons": [] if found is None else list(found.reasons),
         "retries": live.retries,
+        "preset": live.is_preset,
         "rungs": {str(step): live.rungs[step] for step in sorted(live.rungs)},
     }
 

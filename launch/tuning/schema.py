@@ -76,6 +76,20 @@ class Dimension:
         kind = int if self.dist == "int" else float
         return [kind(self.low or 0), kind(self.high or 0)]
 
+    def largest(self) -> Any:
+        """The largest value, of numbers."""
+        return max(self.choices) if self.choices is not None else self.distribution().high
+
+    def holds(self, value: Any) -> bool:
+        """Whether ``value`` is one of those."""
+        if self.choices is not None:
+            return value in self.choices
+        if isinstance(value, bool) or not isinstance(value, int if self.dist == "int" else int | float):
+            return False
+        low, high = self.ends()
+        steps = 0.0 if self.step is None else (value - low) / self.step
+        return low <= value <= high and math.isclose(steps, round(steps), abs_tol=1e-9)
+
     def distribution(self) -> Any:
         """The same for Optuna."""
         from optuna import distributions

@@ -38,6 +38,7 @@ class Live:
         retries: How many trials before it had these parameters and were killed.
         rungs: Objective by step, as far as it has been reported.
         is_pruned: The pruner has dropped it, and its element is being ended.
+        is_preset: It is the method's preset as it is.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Live:
     retries: int = 0
     rungs: dict[int, float] = field(default_factory=dict)
     is_pruned: bool = False
+    is_preset: bool = False
 
 
 class Study:
@@ -131,7 +133,9 @@ class Study:
                     if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):  # pyright: ignore[reportPrivateUsage]
                         taken.append(self._take(trial))
             new = min(room - len(taken), self._settings.max_trials_per_method - counted(trials))
-            taken += [self._begin(check) for _ in range(new)]
+            if new > 0:
+                self._mirrored(trials)
+                taken += [self._begin(len(trials) + index, check) for index in range(new)]
         self.live += taken
         return taken
 
@@ -144,15 +148,27 @@ class Study:
         if reported and not is_pruned:
             del reported[max(reported)]  # who reported it may have died before the pruner was asked
         job, retries = self.method.job(trial.params), attributes.get("retries", 0)
-        return Live(trial.number, identifier, trial.params, job, retries, reported, is_pruned)
+        is_preset = attributes.get("preset", False)
+        return Live(trial.number, identifier, trial.params, job, retries, reported, is_pruned, is_preset)
 
-    def _begin(self, check: Callable[[], None]) -> Live:
-        """A new trial, in one transaction."""
-        mirror = self._mirror = self._mirror or Mirror(self.method.space, self._settings.sampler, self._settings.pruner)
+    def _mirrored(self, trials: "list[FrozenTrial]") -> Mirror:
+        if self._mirror is None:
+            self._mirror = Mirror(self.method.space, self._settings.sampler, self._settings.pruner)
+        self._mirror.update(trials)
+        return self._mirror
+
+    def _begin(self, number: int, check: Callable[[], None]) -> Live:
+        """The new trial ``number``, in one transaction. The first is the preset, to be improved on.
+
+        Only who has the turn may, which nobody else's trial can then come between.
+        """
+        assert self._mirror is not None
         try:
-            trials = self._storage.get_all_trials(self._id, deepcopy=False)
-            mirror.update(trials)
-            trial = mirror.propose(len(trials), {"driver": self._driver})
+            is_preset = number == 0
+            if is_preset:
+                trial = self._mirror.preset(self.method.preset(), {"driver": self._driver, "preset": True})
+            else:
+                trial = self._mirror.propose(number, {"driver": self._driver})
             job = self.method.job(trial.params)
             trial.user_attrs["run"] = job.run_id
             check()
@@ -160,7 +176,7 @@ class Study:
         except BaseException:
             self._mirror = None  # it may hold a trial that the database does not
             raise
-        return Live(len(trials), identifier, trial.params, job)
+        return Live(number, identifier, trial.params, job, is_preset=is_preset)
 
     def _is_deserted(self, trial: "FrozenTrial") -> bool:
         """Whether nobody works on a running trial. Call it with the turn: who holds it leaves none half begun."""
@@ -193,10 +209,9 @@ class Study:
         """Note the objective at a step; whether the pruner drops the trial there."""
         self._write(live, step, value)
         live.rungs[step] = value
-        trials = self.trials()
-        mirror = self._mirror = self._mirror or Mirror(self.method.space, self._settings.sampler, self._settings.pruner)
-        mirror.update(trials)
-        return mirror.prunes(live.number, step, value)
+        if live.is_preset:  # what the others are to beat is measured to its end
+            return False
+        return self._mirrored(self.trials()).prunes(live.number, step, value)
 
     def drop(self, live: Live) -> None:
         """Note that a trial is pruned, before its element is ended."""
@@ -219,7 +234,10 @@ class Study:
                 trials = self._storage.get_all_trials(self._id, deepcopy=False)
                 if all(trial.user_attrs.get("retry_of") != live.number for trial in trials):
                     old = trials[live.number]
-                    attributes = {"retry_of": live.number, "retries": live.retries + 1, "run": live.job.run_id}
+                    attributes = {
+                        "retry_of": live.number, "retries": live.retries + 1, "run": live.job.run_id,
+                        "preset": live.is_preset,
+                    }  # fmt: skip
                     waiting = create_trial(
                         state=TrialState.WAITING, params=old.params, distributions=old.distributions,
                         user_attrs=attributes,
