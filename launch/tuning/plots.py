@@ -26,11 +26,16 @@ def draw(rows: Sequence[Document], folder: Path) -> list[Path]:
         scored = [row for row in own if row["value"] is not None and row["value"] < _MAX_RELATIVE]
         if scored:
             title = f"{problem}: {method}"
+            # The first trial is the preset, most of whose fields need not lie in the space.
+            tried = [row for row in scored if not row["preset"]]
             drawn += [
                 _save(_history(own, title), folder / f"{problem}-{method}-history.png"),
-                _save(_importance(scored, title), folder / f"{problem}-{method}-importance.png"),
-                _save(_slices(scored, title), folder / f"{problem}-{method}-slice.png"),
             ]
+            if tried:
+                drawn += [
+                    _save(_importance(tried, title), folder / f"{problem}-{method}-importance.png"),
+                    _save(_slices(tried, title), folder / f"{problem}-{method}-slice.png"),
+                ]
     for problem in {problem for problem, _ in studies}:
         by_method = {method: own for (where, method), own in studies.items() if where == problem}
         drawn.append(_save(_comparison(by_method, problem), folder / f"{problem}-methods.png"))
@@ -53,7 +58,7 @@ def _save(figure: "Figure", path: Path) -> Path:
 
 
 def _history(rows: Sequence[Document], title: str) -> "Figure":
-    """The objective of each trial, and the best so far."""
+    """The objective of each trial, of the preset, and the best so far."""
     figure, (axes,) = _figure(6, 3.5)
     for state, colour in _STATES.items():
         own = [
@@ -67,6 +72,9 @@ def _history(rows: Sequence[Document], title: str) -> "Figure":
     best = np.minimum.accumulate([row["value"] for row in complete]) if complete else np.empty(0)
     keep = best < _MAX_RELATIVE
     axes.step(np.array([row["number"] for row in complete])[keep], best[keep], where="post", color="0.3", label="best")
+    for row in rows:
+        if row["preset"] and row["state"] == "COMPLETE" and row["value"] < _MAX_RELATIVE:
+            axes.axhline(row["value"], color="0.3", lw=0.8, ls=":", label="preset")
     axes.set(xlabel="trial", ylabel="objective", title=title, yscale="log")
     axes.legend(frameon=False)
     return figure
@@ -120,7 +128,7 @@ def _slices(rows: Sequence[Document], title: str) -> "Figure":
 
 
 def _comparison(by_method: Mapping[str, Sequence[Document]], problem: str) -> "Figure":
-    """What each method came to within the same budget: every trial's LLC, and its best so far against cost."""
+    """What each method came to within the same budget: every trial's LLC, and its best so far."""
     figure, (left, right) = _figure(9, 3.5, 2)
     reference = next(iter(by_method.values()))[0]
     for index, (method, rows) in enumerate(by_method.items()):
@@ -131,8 +139,8 @@ def _comparison(by_method: Mapping[str, Sequence[Document]], problem: str) -> "F
             np.full(len(complete), index) + np.linspace(-0.25, 0.25, len(complete)), [row["llc"] for row in complete],
             [row["mcse"] or 0.0 for row in complete], fmt="o", ms=3, lw=0.8,
         )  # fmt: skip
-        spent = np.cumsum([row["seconds"] or 0.0 for row in complete])
-        right.step(spent, np.minimum.accumulate([row["value"] for row in complete]), where="post", label=method)
+        best = np.minimum.accumulate([row["value"] for row in complete])
+        right.step([row["number"] for row in complete], best, where="post", label=method)
     left.axhline(reference["ref"], color="0.3", lw=1)
     near = abs(reference["ref"])
     left.set(
@@ -141,6 +149,6 @@ def _comparison(by_method: Mapping[str, Sequence[Document]], problem: str) -> "F
         ylim=(-0.5 * near, 2.5 * near),
     )
     left.set_xticklabels(list(by_method))
-    right.set(title="best objective", xlabel="seconds of the method's trials", yscale="log")
+    right.set(title="best objective so far", xlabel="trial, all of the same budget", yscale="log")
     right.legend(frameon=False)
     return figure

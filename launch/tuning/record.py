@@ -97,5 +97,5 @@ def read_metrics(studies: Path) -> list[Document]:
         namespace, problem, method = path.parts[-5:-2]
         metrics = read_json(path)
         if metrics is not None:
-            found.append({"namespace": namespace, "problem": problem, "method": method, **metrics})
+            found.append({"namespace": namespace, "problem": problem, "method": method, "preset": False, **metrics})
     return found

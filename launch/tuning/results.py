@@ -11,6 +11,7 @@ from lambda_hat.summary import with_error
 from launch import table
 from launch.tuning.database import masked
 from launch.tuning.record import read_metrics, studies_dir
+from launch.tuning.schema import Objective
 
 if TYPE_CHECKING:
     from launch.tuning.loop import Bench
@@ -29,11 +30,13 @@ class Best:
         metrics: Its metrics.json.
         preset: The sampler preset that was written of it.
         num_trials: Trials of the study by state.
+        of_preset: The objective of the method's preset as it is, the study's first trial; None if that failed.
     """
 
     metrics: Document
     preset: Path
     num_trials: Mapping[str, int]
+    of_preset: float | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ def gather(session: "Session", benches: "Sequence[Bench]") -> Found:
                 preset = folder / "conf" / "sampler" / f"{bench.case.name}-{name}.yaml"
                 write_preset(preset, bench.case.name, study.method.job(found["params"]), found)
                 states = [row["state"] for row in own]
-                best[bench.case.name, name] = Best(found, preset, {state: states.count(state) for state in states})
+                counts = {state: states.count(state) for state in states}
+                of_preset = next((row["value"] for row in own if row["preset"] and row["state"] == "COMPLETE"), None)
+                best[bench.case.name, name] = Best(found, preset, counts, of_preset)
                 notes += _doubts(bench.case.name, name, found)
     draw(rows, folder / "plots")
     return Found(best, path, folder / "plots", notes)
@@ -157,18 +162,21 @@ def _shortened(reasons: Sequence[str]) -> str:
 def show(found: Found, folder: Path, url: str) -> None:
     """The summary: one line a study, then where everything is."""
     columns: dict[str, list[str]] = {name: [] for name in (
-        "problem", "method", "trials", "best LLC", "reference", "objective", "FGE", "seconds", "settings")}  # fmt: skip
+        "problem", "method", "trials", "best LLC", "reference", "objective", "of the preset", "FGE", "seconds",
+        "settings")}  # fmt: skip
     for (problem, method), best in found.best.items():
-        cells = [problem, method, "no trial has ended well", "", "", "", "", "", ""]
+        cells = [problem, method, "no trial has ended well", *[""] * 7]
         if best is not None:
             row = best.metrics
             trials = ", ".join(f"{count} {state.lower()}" for state, count in best.num_trials.items())
             settings = " ".join(f"{name}={_short(value)}" for name, value in row["params"].items())
+            if row["preset"]:
+                settings = f"the preset's ({settings})"
             doubt = "" if row["reliable"] else " (unreliable)"
             cells = [
                 problem, method, trials, with_error(row["llc"], row["mcse"]) + doubt,
-                with_error(row["ref"], row["ref_mcse"]), f"{row['value']:.3g}", f"{row['fge']:,.0f}",
-                f"{row['seconds']:.1f}", settings,
+                with_error(row["ref"], row["ref_mcse"]), f"{row['value']:.3g}", _value(best.of_preset),
+                f"{row['fge']:,.0f}", f"{row['seconds']:.1f}", settings,
             ]  # fmt: skip
         for name, cell in zip(columns, cells, strict=True):
             columns[name].append(cell)
@@ -187,6 +195,12 @@ def show(found: Found, folder: Path, url: str) -> None:
 def dashboard_line(url: str) -> str:
     """How to look at the studies in a browser."""
     return f"dashboard: optuna-dashboard '{masked(url)}'   (pip install optuna-dashboard)"
+
+
+def _value(objective: float | None) -> str:
+    if objective is None:
+        return "failed"
+    return "no draws" if objective == Objective.PENALTY else f"{objective:.3g}"
 
 
 def _short(value: Any) -> str:

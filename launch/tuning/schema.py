@@ -77,8 +77,11 @@ class Dimension:
         return [kind(self.low or 0), kind(self.high or 0)]
 
     def largest(self) -> Any:
-        """The largest value, of numbers."""
-        return max(self.choices) if self.choices is not None else self.distribution().high
+        """The largest value, of whole numbers."""
+        if self.choices is not None:
+            return max(self.choices)
+        low, high = self.ends()
+        return high - (high - low) % int(self.step or 1)
 
     def holds(self, value: Any) -> bool:
         """Whether ``value`` is one of those."""
