@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from lambda_hat.compose import Composer
-from lambda_hat.config import ConfigError, canonical
+from lambda_hat.config import ConfigError
 from lambda_hat.found import finished
 from lambda_hat.lease import Lease, LeaseHeld, Owner
 from lambda_hat.progress import Reporter, terminal_reporter
@@ -16,6 +16,7 @@ from launch import table
 from launch.backend import Backend
 from launch.submit import SweepStopped
 from launch.tuning.database import FILE, Database, database_url, masked
+from launch.tuning.definition import definition
 from launch.tuning.problems import Case, Method, compose_cases
 from launch.tuning.record import RESOLVED, studies_dir
 from launch.tuning.schema import Tuning
@@ -147,7 +148,9 @@ def make_benches(session: Session, database: Database) -> "list[Any]":
     benches: list[Bench] = []
     for case in session.cases:
         studies = [
-            Study(database, study_name(session, case, method), method, settings, definition(session, case, method))
+            Study(
+                database, study_name(session, case, method), method, settings, definition(session.tuning, case, method)
+            )
             for method in case.methods
         ]
         benches.append(Bench(case, folder / case.name, studies))
@@ -156,22 +159,6 @@ def make_benches(session: Session, database: Database) -> "list[Any]":
 
 def study_name(session: Session, case: Case, method: Method) -> str:
     return f"{session.tuning.store.namespace}/{case.name}/{method.name}"
-
-
-def definition(session: Session, case: Case, method: Method) -> dict[str, Any]:
-    """What must stay as it is for the trials of a study to be comparable."""
-    return {
-        "search_space": {method.name: {name: _given(dimension) for name, dimension in method.space.items()}},
-        "sampler": method.config["sampler"],
-        "objective": _given(session.tuning.optuna.objective),
-        "trial budget": {name: value for name, value in method.config["budget"].items() if value is not None},
-        "reference": {"run": case.reference.run_id, "budget": _given(case.reference.budget)},
-    }
-
-
-def _given(node: Any) -> dict[str, Any]:
-    fields = canonical(node)
-    return {name: value for name, value in fields.items() if value is not None and name != "_target_"}
 
 
 def _write_resolved(session: Session, url: str) -> None:

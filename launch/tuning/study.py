@@ -8,13 +8,14 @@ it as its run allows. So a crash leaves nothing to repair by hand, and several d
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lambda_hat.config import ConfigError, Job
 from lambda_hat.lease import STALE_SECONDS, Owner
 from launch.tuning.database import Database
+from launch.tuning.definition import edited
 from launch.tuning.mirror import Mirror
 from launch.tuning.problems import Method, Params
 from launch.tuning.schema import Optuna
@@ -100,7 +101,7 @@ class Study:
             if known is None:
                 self._storage.set_study_user_attr(self._id, "definition", self._definition)
             elif known != json.loads(json.dumps(self._definition)):
-                raise ConfigError([_edited(self.name, known, self._definition)])
+                raise ConfigError([edited(self.name, known, self._definition)])
         return True
 
     def trials(self) -> "list[FrozenTrial]":
@@ -290,21 +291,3 @@ def counted(trials: "list[FrozenTrial]") -> int:
     """How many of ``max_trials_per_method`` are spent: all trials but those that were tried again."""
     retried = {trial.user_attrs.get("retry_of") for trial in trials}
     return sum(trial.number not in retried for trial in trials)
-
-
-def _edited(name: str, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What was changed since the study was begun, and how to go on."""
-    changes = list(_changes(known, json.loads(json.dumps(wanted))))
-    return (
-        f"study {name} was begun with other settings, so its trials cannot be compared with new ones: "
-        f"{'; '.join(changes)}. Undo that to go on with the study, or begin anew beside it with "
-        "store.namespace=NEW_NAME (runs that are made already are found)"
-    )
-
-
-def _changes(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in {**old, **new}:
-            yield from _changes(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-    elif old != new:
-        yield f"{path} was {json.dumps(old)}, is now {json.dumps(new)}"

@@ -1,0 +1,43 @@
+"""What must stay as it is for the trials of a study to be comparable, and what to say when it did not."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lambda_hat.config import canonical
+from launch.tuning.problems import Case, Method
+from launch.tuning.schema import Tuning
+
+
+def definition(tuning: Tuning, case: Case, method: Method) -> dict[str, Any]:
+    """What must stay as it is for the trials of a study to be comparable."""
+    return {
+        "search_space": {method.name: {name: _given(dimension) for name, dimension in method.space.items()}},
+        "sampler": method.config["sampler"],
+        "objective": _given(tuning.optuna.objective),
+        "trial budget": {name: value for name, value in method.config["budget"].items() if value is not None},
+        "reference": {"run": case.reference.run_id, "budget": _given(case.reference.budget)},
+    }
+
+
+def _given(node: Any) -> dict[str, Any]:
+    fields = canonical(node)
+    return {name: value for name, value in fields.items() if value is not None and name != "_target_"}
+
+
+def edited(name: str, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What was changed since the study was begun, and how to go on."""
+    changes = list(_changes(known, json.loads(json.dumps(wanted))))
+    return (
+        f"study {name} was begun with other settings, so its trials cannot be compared with new ones: "
+        f"{'; '.join(changes)}. Undo that to go on with the study, or begin anew beside it with "
+        "store.namespace=NEW_NAME (runs that are made already are found)"
+    )
+
+
+def _changes(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _changes(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif old != new:
+        yield f"{path} was {json.dumps(old)}, is now {json.dumps(new)}"
