@@ -27,7 +27,7 @@ def _given(node: Any) -> dict[str, Any]:
 
 def edited(name: str, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """What was changed since the study was begun, and how to go on."""
-    changes = list(_changes(known, json.loads(json.dumps(wanted))))
+    changes = list(_changes(known, wanted))
     return (
         f"study {name} was begun with other settings, so its trials cannot be compared with new ones: "
         f"{'; '.join(changes)}. Undo that to go on with the study, or begin anew beside it with "

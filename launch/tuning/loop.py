@@ -70,7 +70,6 @@ class Tuner:
         benches: The problems.
         runs: Where runs are made.
         reporter: Who is told.
-        resume: Studies must exist already.
     """
 
     tuning: Tuning
@@ -78,7 +77,6 @@ class Tuner:
     benches: list[Bench]
     runs: Runs
     reporter: Reporter
-    resume: bool = False
     _unsent: dict[str, Job] = field(default_factory=dict)
     _suspects: set[str] = field(default_factory=set)
     _leaving: dict[str, dict[str, Job]] = field(default_factory=dict)
@@ -145,7 +143,7 @@ class Tuner:
                 bench.failure = f"its reference {job.run_id} has no finite LLC"
             else:
                 for study in bench.studies:
-                    study.open(self.resume)
+                    study.open()
         elif state is not None and self._is_over(state):
             if _is_unbegun(state):
                 self._queue(job)

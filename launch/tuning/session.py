@@ -84,7 +84,7 @@ def drive(session: Session) -> None:
     """Run the session to its end and print its results.
 
     Raises:
-        ConfigError: a study was begun with other settings, or the database cannot be opened.
+        ConfigError: a study was begun with other settings or is missing, or the database cannot be opened.
         SweepStopped: a signal ended the driver.
         TuningFailed: a reference could not be made.
     """
@@ -94,11 +94,14 @@ def drive(session: Session) -> None:
 
     store, folder = session.store, studies_dir(session.store, session.tuning.store.namespace)
     with terminal_reporter() as reporter, _database(session, reporter) as database:
-        _write_resolved(session, database.url)
         benches = make_benches(session, database)
+        faults = [fault for bench in benches for study in bench.studies for fault in study.faults(session.resume)]
+        if faults:
+            raise ConfigError(faults)
+        _write_resolved(session, database.url)
         with Field(store, session.backend, session.sweep_name, reporter) as runs:
             reporter.line(f"sweep {runs.name}: `lambda-hat status {runs.name} --store {store.root}` follows its runs")
-            tuner = Tuner(session.tuning, store, benches, runs, reporter, session.resume)
+            tuner = Tuner(session.tuning, store, benches, runs, reporter)
             try:
                 tuner.run()
             except KeyboardInterrupt as interrupt:

@@ -74,34 +74,41 @@ class Study:
         self._outages = database.outages
         self._mirror: Mirror | None = None
 
-    def open(self, must_exist: bool = False) -> None:
+    def faults(self, must_exist: bool = False) -> list[str]:
+        """What forbids going on with the study: it was begun with another definition, or does not exist and must."""
+        return self._database.patiently(lambda: self._faults(must_exist))
+
+    def _faults(self, must_exist: bool = False) -> list[str]:
+        found = [study for study in self._storage.get_all_studies() if study.study_name == self.name]
+        if not found:
+            missing = f"--resume: needs the study {self.name}, which does not exist; leave --resume out"
+            return [missing] if must_exist else []
+        known, wanted = found[0].user_attrs.get("definition"), json.loads(json.dumps(self._definition))
+        return [] if known in (None, wanted) else [edited(self.name, known, wanted)]
+
+    def open(self) -> None:
         """Find the study or create it.
 
         Raises:
-            ConfigError: it was begun with another definition, or does not exist and must.
+            ConfigError: it was begun with another definition.
         """
-        while not self._database.patiently(lambda: self._open(must_exist)):
+        while not self._database.patiently(self._open):
             time.sleep(_SECONDS_BETWEEN_TRIES)
 
-    def _open(self, must_exist: bool) -> bool:
+    def _open(self) -> bool:
         from optuna.study import StudyDirection
 
         with self._database.turn(self.name) as check:
             if check is None:
                 return False
-            names = [study.study_name for study in self._storage.get_all_studies()]
-            if self.name not in names:
-                if must_exist:
-                    raise ConfigError(
-                        [f"--resume: needs the study {self.name}, which does not exist; leave --resume out"]
-                    )
+            if self.name not in [study.study_name for study in self._storage.get_all_studies()]:
                 self._storage.create_new_study([StudyDirection.MINIMIZE], self.name)
             self._id = self._storage.get_study_id_from_name(self.name)
-            known = self._storage.get_study_user_attrs(self._id).get("definition")
-            if known is None:
+            faults = self._faults()
+            if faults:
+                raise ConfigError(faults)
+            if "definition" not in self._storage.get_study_user_attrs(self._id):
                 self._storage.set_study_user_attr(self._id, "definition", self._definition)
-            elif known != json.loads(json.dumps(self._definition)):
-                raise ConfigError([edited(self.name, known, self._definition)])
         return True
 
     def trials(self) -> "list[FrozenTrial]":

@@ -7,14 +7,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from lambda_hat.config import ConfigError
 from lambda_hat.progress import PlainReporter
 from launch.tuning import results
 from launch.tuning.database import Database, database_url
 from launch.tuning.mirror import Mirror
 from launch.tuning.parse import parse_tuning
-from launch.tuning.record import read_metrics
+from launch.tuning.record import RESOLVED, read_metrics
 from launch.tuning.schema import Dimension
-from launch.tuning.session import make_benches
+from launch.tuning.session import drive, make_benches
 from tests.launch import tuners
 from tests.launch.stub_runs import NUM_DRAWS
 
@@ -59,6 +60,18 @@ def test_the_preset_is_measured_to_its_end_whatever_the_pruner_says(tmp_path: Pa
     assert study.report(live, 1, 1e3)
     assert not study.report(dataclasses.replace(live, is_preset=True), 1, 1e3)
     database.close()
+
+
+def test_what_forbids_going_on_is_told_before_anything_runs(tmp_path: Path) -> None:
+    document = tuners.config(tmp_path / "runs")
+    with pytest.raises(ConfigError, match=r"--resume: needs the study test/quadratic-.*/sgld, which does not exist"):
+        drive(dataclasses.replace(tuners.session(document), resume=True))
+    assert not (tmp_path / "runs" / "targets").exists()
+    tuners.drive(document)
+    document["execution"]["budget"]["trial_gradients"] = 20000
+    with pytest.raises(ConfigError, match=r"trial budget\.gradients was 10000, is now 20000"):
+        drive(tuners.session(document))
+    assert not (tmp_path / "runs" / "studies" / "test" / RESOLVED).exists()
 
 
 def test_a_sampler_learns_only_from_trials_that_have_all_fields(tmp_path: Path) -> None:
