@@ -1,7 +1,7 @@
 """What is kept of a tuning session beside the runs: a metrics.json for each trial, ref.json for each problem."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ class Reference:
         run_id: The run.
         llc: Its LLC.
         mcse: The error of that.
-        is_reliable: Its verdict.
+        reasons: Why it is unreliable; none if it is not.
     """
 
     run_id: str
     llc: float
     mcse: float | None
-    is_reliable: bool
+    reasons: Sequence[str] = ()
 
 
 def studies_dir(store: Store, namespace: str) -> Path:
@@ -40,13 +40,13 @@ def write_reference(folder: Path, analysis: Mapping[str, Any]) -> Reference | No
     llc, mcse = analysis["llc"], analysis["llc_mcse"]
     if llc is None:
         return None
-    reference = Reference(analysis["run_id"], llc, mcse, analysis["verdict"]["reliable"])
+    reference = Reference(analysis["run_id"], llc, mcse, analysis["verdict"]["reasons"])
     write_json(
         folder / "ref.json",
         {
             "schema": SCHEMA, "run_id": reference.run_id, "target_id": analysis["target_id"],
-            "llc": llc, "llc_mcse": mcse, "exact_llc": analysis["exact_llc"], "reliable": reference.is_reliable,
-            "reasons": analysis["verdict"]["reasons"], "fge": analysis["fge"],
+            "llc": llc, "llc_mcse": mcse, "exact_llc": analysis["exact_llc"], "reliable": not reference.reasons,
+            "reasons": reference.reasons, "fge": analysis["fge"],
             "seconds": analysis["progress"]["seconds"],
         },
     )  # fmt: skip

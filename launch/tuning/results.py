@@ -68,6 +68,9 @@ def gather(session: "Session", benches: "Sequence[Bench]") -> Found:
     best: dict[tuple[str, str], Best | None] = {}
     notes: list[str] = []
     for bench in benches:
+        if bench.reference is not None and bench.reference.reasons:
+            reasons = _shortened(bench.reference.reasons, "ref.json")
+            notes.append(f"{bench.case.name}: the reference is unreliable: {reasons}")
         for study in bench.studies:
             name = study.method.name
             own = [row for row in rows if (row["problem"], row["method"]) == (bench.case.name, name)]
@@ -150,12 +153,14 @@ def _doubts(problem: str, method: str, best: Document) -> list[str]:
             "lower hmc_mcse (in another namespace)"
         )
     if not best["reliable"]:
-        notes.append(f"{problem}, {method}: no trial is reliable; the best one: {_shortened(best['reasons'])}")
+        notes.append(
+            f"{problem}, {method}: no trial is reliable; the best one: {_shortened(best['reasons'], 'metrics.json')}"
+        )
     return notes
 
 
-def _shortened(reasons: Sequence[str]) -> str:
-    others = f" (and {len(reasons) - 1} more reasons in its metrics.json)" if len(reasons) > 1 else ""
+def _shortened(reasons: Sequence[str], file: str) -> str:
+    others = f" (and {len(reasons) - 1} more reasons in its {file})" if len(reasons) > 1 else ""
     return f"{next(iter(reasons), '')}{others}"
 
 

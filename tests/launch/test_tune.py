@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,17 @@ import yaml
 
 from lambda_hat.compose import Composer
 from lambda_hat.config import Budget, ConfigError, parse_job
-from lambda_hat.lease import Lease, Owner
 from lambda_hat.store import read_json, write_json
 from launch.document import presets_loader, read_document
 from launch.tuning import results
 from launch.tuning.database import database_url, masked
 from launch.tuning.measure import Cost, measured, own_draws, rung_reached, rungs
 from launch.tuning.measure import Valued as ValuedObjective
-from launch.tuning.mirror import Mirror
 from launch.tuning.parse import parse_tuning
-from launch.tuning.problems import compose_cases
-from launch.tuning.record import read_metrics
+from launch.tuning.problems import Case, compose_cases
+from launch.tuning.record import Reference, read_metrics
 from launch.tuning.schema import Objective
-from launch.tuning.session import drive, plain, prepare
+from launch.tuning.session import plain, prepare
 from tests.launch import tuners
 from tests.launch.drive import SLURM, backend
 from tests.launch.stub_runs import NUM_DRAWS, leave_result
@@ -221,16 +220,6 @@ def test_an_edited_search_space_is_told_with_the_way_on(tmp_path: Path) -> None:
     assert "store.namespace=NEW_NAME" in str(caught.value)
 
 
-def test_a_second_driver_on_sqlite_is_told_of_postgresql(tmp_path: Path) -> None:
-    here = tuners.session(tuners.config(tmp_path / "runs"))
-    folder = tmp_path / "runs" / "studies" / "test"
-    other = dataclasses.replace(Owner.current(), machine="another machine", host="node7")
-    with Lease.claim(folder, other), pytest.raises(ConfigError) as caught:
-        drive(here)
-    assert "on node7" in str(caught.value)
-    assert "optuna.storage=postgresql://" in str(caught.value)
-
-
 def test_databases_by_url(tmp_path: Path) -> None:
     assert database_url(None, tmp_path) == f"sqlite:///{tmp_path}/study.db"
     assert database_url("postgresql://me:secret@host/db", tmp_path) == "postgresql+psycopg://me:secret@host/db"
@@ -243,15 +232,9 @@ def test_databases_by_url(tmp_path: Path) -> None:
         tuners.drive(unreachable)
 
 
-def test_a_driver_that_starts_anew_proposes_something_new_but_the_same_each_time(tmp_path: Path) -> None:
-    tuning = parse_tuning(tuners.config(tmp_path))
-
-    def first(number: int) -> dict[str, Any]:
-        mirror = Mirror(tuning.search_space["sgld"], tuning.optuna.sampler, tuning.optuna.pruner)
-        return mirror.propose(number, {}).params
-
-    assert first(0) == first(0)
-    assert first(0) != first(1)
+def _bench(case: Case, reference: Reference | None = None) -> Any:
+    study = SimpleNamespace(method=case.methods[0])
+    return SimpleNamespace(case=case, studies=[study], reference=reference)
 
 
 def test_what_a_session_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,9 +243,7 @@ def test_what_a_session_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str
     tuners.drive(document, ("good", "good", "bad", "diverges", "good"))
     here = tuners.session(document)
     case = here.cases[0]
-    study = type("S", (), {"method": case.methods[0]})
-    bench: Any = type("B", (), {"case": case, "studies": [study]})
-    found = results.gather(here, [bench])
+    found = results.gather(here, [_bench(case)])
     table = pd.read_parquet(tmp_path / "runs" / "tables" / "optuna_trials.parquet")
     assert len(table) == 6
     assert {"params.step_size", "value", "llc", "mcse", "ref", "error", "seconds", "fge", "state", "run_id"} <= set(
@@ -292,8 +273,8 @@ def test_an_uncertain_reference_is_said(tmp_path: Path) -> None:
     for path in (tmp_path / "runs").glob("studies/*/*/*/trial-*/metrics.json"):
         write_json(path, {**(read_json(path) or {}), "ref_mcse": 0.5, "reliable": False, "reasons": ["short"]})
     here = tuners.session(document)
-    study = type("S", (), {"method": here.cases[0].methods[0]})
-    bench: Any = type("B", (), {"case": here.cases[0], "studies": [study]})
-    uncertain, unreliable = results.gather(here, [bench]).notes
+    reference = Reference("run", 2.0, 0.5, ["w0 is a saddle", "too short"])
+    doubtful, uncertain, unreliable = results.gather(here, [_bench(here.cases[0], reference)]).notes
+    assert "the reference is unreliable: w0 is a saddle (and 1 more reasons in its ref.json)" in doubtful
     assert "the reference's error (0.5) is more than a third" in uncertain
     assert "no trial is reliable; the best one: short" in unreliable

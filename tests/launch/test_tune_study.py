@@ -1,6 +1,8 @@
-"""A study's first trial is the preset as it is: what tuning is to improve on, whether or not the space holds it."""
+"""One study: its database, its first trial (the preset as it is, for the others to improve on), what it proposes."""
 
+import contextlib
 import dataclasses
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,9 @@ import pandas as pd
 import pytest
 
 from lambda_hat.config import ConfigError
+from lambda_hat.lease import Lease, Owner
 from lambda_hat.progress import PlainReporter
-from launch.tuning import results
+from launch.tuning import database, results
 from launch.tuning.database import Database, database_url
 from launch.tuning.mirror import Mirror
 from launch.tuning.parse import parse_tuning
@@ -52,14 +55,14 @@ def test_the_preset_is_measured_to_its_end_whatever_the_pruner_says(tmp_path: Pa
     tuners.drive(document)
     document["optuna"]["max_trials_per_method"] = 7
     here = tuners.session(document)
-    database = Database(database_url(None, tmp_path / "runs" / "studies" / "test"), PlainReporter())
-    (bench,) = make_benches(here, database)
+    opened = Database(database_url(None, tmp_path / "runs" / "studies" / "test"), PlainReporter())
+    (bench,) = make_benches(here, opened)
     (study,) = bench.studies
     study.open()
     (live,) = study.refill(1)
     assert study.report(live, 1, 1e3)
     assert not study.report(dataclasses.replace(live, is_preset=True), 1, 1e3)
-    database.close()
+    opened.close()
 
 
 def test_what_forbids_going_on_is_told_before_anything_runs(tmp_path: Path) -> None:
@@ -72,6 +75,37 @@ def test_what_forbids_going_on_is_told_before_anything_runs(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"trial budget\.gradients was 10000, is now 20000"):
         drive(tuners.session(document))
     assert not (tmp_path / "runs" / "studies" / "test" / RESOLVED).exists()
+
+
+def test_a_second_driver_on_sqlite_is_told_of_postgresql(tmp_path: Path) -> None:
+    here = tuners.session(tuners.config(tmp_path / "runs"))
+    folder = tmp_path / "runs" / "studies" / "test"
+    other = dataclasses.replace(Owner.current(), machine="another machine", host="node7")
+    with Lease.claim(folder, other), pytest.raises(ConfigError) as caught:
+        drive(here)
+    assert "on node7" in str(caught.value)
+    assert "optuna.storage=postgresql://" in str(caught.value)
+
+
+def test_a_driver_that_starts_anew_proposes_something_new_but_the_same_each_time(tmp_path: Path) -> None:
+    tuning = parse_tuning(tuners.config(tmp_path))
+
+    def first(number: int) -> dict[str, Any]:
+        mirror = Mirror(tuning.search_space["sgld"], tuning.optuna.sampler, tuning.optuna.pruner)
+        return mirror.propose(number, {}).params
+
+    assert first(0) == first(0)
+    assert first(0) != first(1)
+
+
+def test_sqlite_writes_ahead_only_where_no_other_machine_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study that was moved between filesystems follows."""
+    kinds = [(database._LOCAL, "wal" if database._is_local(tmp_path) else "delete"), (set(), "delete")]
+    for local, journal in [*kinds, kinds[0]]:
+        monkeypatch.setattr(database, "_LOCAL", local)
+        Database(database_url(None, tmp_path), PlainReporter()).close()
+        with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == (journal,)
 
 
 def test_a_sampler_learns_only_from_trials_that_have_all_fields(tmp_path: Path) -> None:
