@@ -40,7 +40,7 @@ NODES: dict[str, dict[str, Any]] = {
     "vi": {"_target_": f"{SAMPLERS}.vi.VI", "num_warmup": 300, "dtype": "float32"},
 }  # fmt: skip
 # Draws a chain; those of the others are dearer.
-NUM_DRAWS = {"hmc": 500, "mala": 500, "mclmc": 500, "sgld": 500, "sghmc": 500, "sgnht": 500}
+NUM_DRAWS = {"hmc": 500, "mala": 500, "mclmc": 500}
 # What they say of their bias is a bound, or holds where k-hat is small: coverage is told, not judged.
 BOUNDED = ("mclmc", "vi")
 _POPULATION = {"_target_": f"{TARGETS}.data.Population", "n": 1000}
