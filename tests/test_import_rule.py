@@ -71,6 +71,7 @@ ONLY_IN = {
 # Modules that import JAX at the top. Every other one is needed to plan a sweep, to follow it, or to print help.
 WITH_JAX = {
     "lambda_hat.targets.base",
+    "lambda_hat.targets.blocks",
     "lambda_hat.targets.minimum",
     "lambda_hat.posterior",
     "lambda_hat.samplers.adaptation",

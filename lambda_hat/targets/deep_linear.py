@@ -146,7 +146,7 @@ def second_moments(rows: Rows, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """All that a square loss of f(x) = W x needs of its rows, centred on least squares so that nothing cancels.
 
     L_n(W) = 1/2 ||(W - B) C||_F^2 + residual, B the least squares solution, C C' = X'X / (n sigma^2). Costs p^2
-    where rows cost n p: 183 times less at n = 1e4 (docs/benchmark.md).
+    where rows cost n p: 40 to 110 times less at n = 1e4 (docs/benchmark.md).
     """
     solution = np.linalg.lstsq(inputs, rows.outputs)[0].T
     factor = np.asarray(np.linalg.qr(inputs / np.sqrt(len(inputs)), mode="r")).T / rows.sigma

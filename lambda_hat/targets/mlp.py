@@ -111,10 +111,11 @@ class MLP:
         return parameters
 
     def loss(self, arrays: "Arrays", w: "Float[Array, ' d']") -> "Float[Array, '']":
-        parameters = self.unravel(arrays, w)
         if "factor" in arrays:
-            return moment_loss(arrays, self._affine_map(parameters, arrays["inputs"].shape[1]))
-        return self._mean_loss(arrays, parameters, arrays["inputs"], arrays["outputs"])
+            return moment_loss(arrays, self._affine_map(self.unravel(arrays, w), arrays["inputs"].shape[1]))
+        from lambda_hat.targets.blocks import mean_over_rows
+
+        return mean_over_rows(self, arrays, w)
 
     def minibatch(self, key: "Key[Array, '']", target: "Target", batch_size: int) -> "Batch":
         from lambda_hat.targets.base import draw_rows
@@ -122,12 +123,13 @@ class MLP:
         return draw_rows(key, target.num_data, batch_size)
 
     def minibatch_loss(self, arrays: "Arrays", w: "Float[Array, ' d']", batch: "Batch") -> "Float[Array, '']":
-        return self._mean_loss(arrays, self.unravel(arrays, w), arrays["inputs"][batch], arrays["outputs"][batch])
+        return self.rows_loss(arrays, w, arrays["inputs"][batch], arrays["outputs"][batch])
 
-    def _mean_loss(
-        self, arrays: "Arrays", parameters: "dict[str, Array]", inputs: "Array", outputs: "Array"
+    def rows_loss(
+        self, arrays: "Arrays", w: "Float[Array, ' d']", inputs: "Array", outputs: "Array"
     ) -> "Float[Array, '']":
-        predictions = self.network(parameters, inputs)
+        """The mean loss over the given rows; ``arrays`` gives the rest."""
+        predictions = self.network(self.unravel(arrays, w), inputs)
         if "classes" in arrays:
             return cross_entropy(predictions, outputs, arrays["classes"])
         return square_loss(predictions, outputs, arrays["precision"])

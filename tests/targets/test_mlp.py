@@ -12,6 +12,7 @@ from scipy.special import log_softmax
 
 from lambda_hat.config import ConfigError
 from lambda_hat.targets.base import Built
+from lambda_hat.targets.blocks import rows_a_block
 from lambda_hat.targets.data import Rows, Sklearn, Synthetic
 from lambda_hat.targets.mlp import MLP, Teacher
 from lambda_hat.targets.training import Training
@@ -162,3 +163,34 @@ def test_faults(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="only synthetic data follow a teacher, got Sklearn data"):
         make_job(tmp_path, model=mlp, data=digits, teacher=teacher)
     make_job(tmp_path, model=mlp, data=digits)
+
+
+@pytest.mark.parametrize(
+    ("num_data", "block"), [(100, 100), (1000, 1000), (1030, 515), (10_000, 1000), (10_007, 10_007)]
+)
+def test_blocks_are_all_of_one_size(num_data: int, block: int) -> None:
+    assert rows_a_block(num_data) == block
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_block_by_block_is_the_mean_over_all_rows(labels: bool) -> None:
+    """Value, gradient and Hessian, alone and for several chains at once."""
+    rng = np.random.default_rng(0)
+    model, num_data = MLP(widths=(3,)), 1030
+    arrays = {"inputs": jnp.asarray(rng.standard_normal((num_data, 2)), jnp.float32)}
+    if labels:
+        arrays |= {"outputs": jnp.asarray(rng.integers(0, 2, num_data), jnp.int32), "classes": jnp.arange(2)}
+    else:
+        arrays |= {"outputs": jnp.asarray(rng.standard_normal((num_data, 2)), jnp.float32), "precision": jnp.float32(2)}
+    w = jnp.asarray(rng.standard_normal((4, 17)), jnp.float32)
+
+    def whole(w: Any) -> Any:
+        return model.rows_loss(arrays, w, arrays["inputs"], arrays["outputs"])
+
+    def blocks(w: Any) -> Any:
+        return model.loss(arrays, w)
+
+    for derivative in (lambda f: f, jax.grad, lambda f: jax.jacfwd(jax.grad(f))):
+        expected = jax.vmap(derivative(whole))(w)
+        np.testing.assert_allclose(jax.vmap(derivative(blocks))(w), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(jax.jit(derivative(blocks))(w[0]), expected[0], rtol=1e-4, atol=1e-5)
