@@ -69,7 +69,7 @@ CONTESTS = (
 
 def ours(contest: Contest) -> Time:
     overrides = [
-        *contest.problem.localised, *contest.sampler, "budget=quick", "budget.seconds=1000", f"budget.mcse={ERROR}",
+        *contest.problem.localised, *contest.sampler, "budget=quick", "budget.seconds=3600", f"budget.mcse={ERROR}",
         "store.plots=none", f"store.root={FOLDER / 'runs'}",
     ]  # fmt: skip
     command = [sys.executable, "-m", "lambda_hat.sample"]
