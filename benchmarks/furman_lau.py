@@ -152,7 +152,7 @@ def sentences(results: Sequence[Result]) -> list[str]:
         f"the fit's 90 % interval holds lambda in {held:.0%} of {len(results)} networks; its offset is "
         f"{np.mean(z):+.1f} errors on average, {np.sqrt(np.mean(z**2)):.1f} rms; {doubted} fits are doubted"
     ]
-    for name in NAMES[1:]:
+    for name in (NAMES[1], *NAMES[3:]):  # those that have an error
         referred = [result for result in results if result.reference is not None and name in result.found]
         if not referred:
             continue
