@@ -19,6 +19,8 @@ from jaxtyping import Float, Shaped
 
 from lambda_hat.batch_means import batch_means, running_llc, running_sums
 
+from lambda_hat.array_layer import array_stats
+
 Trace = Mapping[str, Shaped[np.ndarray, "chain draw"]]
 WarmupTrace = Mapping[str, Shaped[np.ndarray, "chain warmup_draw"]]
 Draws = Float[np.ndarray, "chain draw"]
@@ -203,9 +205,7 @@ def _convergence(x: Draws) -> tuple[float, float, float]:
 
 def _arviz(function: str, values: Shaped[np.ndarray, "..."], **options: Any) -> Any:
     """A function of ArviZ's array layer."""
-    from arviz_stats.base.array import array_stats
-
-    return getattr(array_stats, function)(values, **options)
+    return getattr(array_stats(), function)(values, **options)
 
 
 def _wbic(llc: float, setting: Setting) -> float:

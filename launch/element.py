@@ -1,4 +1,4 @@
-"""What runs on the node: one element of one array of a sweep, ``python -m launch.element SWEEP_DIR ARRAY INDEX``.
+"""What runs on the node: one element of one array of a sweep.
 
 An element reads its ids from the manifest and each run's frozen ``config.yaml``, never conf/. It may be started
 any number of times: what is finished is found, what failed since the submission stays failed, and each of the
@@ -26,7 +26,6 @@ from launch.backend import Backend, backend_from
 from launch.manifest import SETTLED, Manifest, Task, news
 from launch.signals import Stop
 
-CORES = "LAMBDA_HAT_CORES"  # the cores of a local element, comma separated
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: started again, it goes on
 
@@ -234,19 +233,3 @@ def _refuse_without_gpu() -> None:
         f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')}; {reason}): install lambda_hat[cuda] there "
         "(in a checkout: make setup CUDA=1), or use hydra/launcher=slurm_cpu"
     )
-
-
-def main(arguments: list[str]) -> None:
-    """An element of the local backend: its cores, its signals, its work."""
-    stop = Stop()
-    stop.install()
-    cores = os.environ.get(CORES)
-    if cores and hasattr(os, "sched_setaffinity"):
-        # Before JAX is imported: XLA makes as many threads as it finds cores.
-        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-    sweep_dir, number, index = arguments
-    sys.exit(Element(sweep_dir, int(number), int(index)).work(stop))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

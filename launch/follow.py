@@ -16,9 +16,9 @@ from launch import cluster
 from launch.backend import backend_from
 from launch.manifest import Place
 from launch.plan import plan_jobs
-from launch.pool import element_log
 from launch.submit import submit
 from launch.sweep import OVER, RunState, Sweep, is_held
+from launch.worker import element_log
 
 
 class Failure(NamedTuple):

@@ -1,38 +1,28 @@
-"""The local backend: the elements of a sweep in a bounded pool of fresh processes, cores shared fairly.
+"""The local backend: the elements of a sweep in a bounded pool of processes, cores shared fairly.
 
-The same elements as on SLURM, started by ``python -m launch.element``: a process that has threads (JAX) is never
-forked. They are in sessions of their own, so the driver alone decides what Ctrl-C means, and its death, even by
-SIGKILL, leaves them to end well by themselves.
+The same elements as on SLURM, made by workers, each of which takes one after another: :mod:`launch.worker`. A process
+that has threads (JAX) is never forked. They are in sessions of their own, so the driver alone decides what Ctrl-C
+means, and its death, even by SIGKILL, leaves what runs to end well by itself.
 """
 
 import os
+import selectors
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
 
 from lambda_hat.progress import Reporter
 from lambda_hat.store import Store, write_status
 from launch.backend import Backend
-from launch.element import CORES, EXIT_INTERRUPTED, target_failure
+from launch.element import EXIT_INTERRUPTED, target_failure
 from launch.manifest import SETTLED, Manifest, Place, Task, news
+from launch.worker import Worker
 
 _SECONDS_BETWEEN_POLLS = 0.05
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")  # NPROC is XLA's
-
-
-class _Process(NamedTuple):
-    place: Place
-    popen: subprocess.Popen[bytes]
-    cores: list[int]
-    log: Path
 
 
 @dataclass
@@ -53,7 +43,7 @@ class Pool:
     places: list[Place]
     reporter: Reporter
     stopped_by: int | None = None
-    _running: list[_Process] = field(default_factory=list)
+    _workers: list[Worker] = field(default_factory=list)
     _waiting: list[Place] = field(default_factory=list)
     _tasks: dict[Place, list[Task]] = field(default_factory=dict)
     _called_off: set[Place] = field(default_factory=set)
@@ -64,10 +54,10 @@ class Pool:
         with self.listening():
             self.add(self.places)
             self._start_ready()
-            while self._running:
-                time.sleep(_SECONDS_BETWEEN_POLLS)
-                ended = len(self.places) - len(self._waiting) - len(self._running)
-                self.reporter.status(f"{ended} of {len(self.places)} elements have ended, {len(self._running)} run")
+            while running := len(self._busy()):
+                self._pause()
+                ended = len(self.places) - len(self._waiting) - running
+                self.reporter.status(f"{ended} of {len(self.places)} elements have ended, {running} run")
                 self.step()
         self.settle()
 
@@ -89,18 +79,18 @@ class Pool:
             self._waiting.remove(place)
             for task in self._tasks[place]:
                 _settle(task, "interrupted", "it was called off before it was started")
-        for process in self._running:
-            if process.place == place and process.popen.poll() is None:
-                process.popen.send_signal(signal.SIGTERM)
+        for worker in self._workers:
+            if worker.place == place:
+                worker.signal(signal.SIGTERM)
 
     def unended(self) -> set[Place]:
         """Elements that wait or run."""
-        return {*self._waiting, *(process.place for process in self._running)}
+        return {*self._waiting, *(worker.place for worker in self._workers if worker.place is not None)}
 
     def drain(self) -> None:
         """After a signal: wait for what runs, which commits, and settle the rest."""
-        while self._running:
-            time.sleep(_SECONDS_BETWEEN_POLLS)
+        while self._busy():
+            self._pause()
             self._bury()
         self.settle()
 
@@ -110,10 +100,20 @@ class Pool:
             for task in self._tasks[place]:
                 _settle(task, "interrupted", "the driver was stopped before this was started")
 
+    def _busy(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.place is not None]
+
+    def _pause(self) -> None:
+        """Until an element ends, or a little longer than nothing."""
+        with selectors.DefaultSelector() as selector:
+            for worker in self._busy():
+                selector.register(worker.answers, selectors.EVENT_READ)
+            selector.select(_SECONDS_BETWEEN_POLLS)
+
     def _start_ready(self) -> None:
         """Fill the free slots, sharing the idle cores among what can start now."""
         ready: list[Place] = []
-        room = (self.backend.array_parallelism or len(self._cores)) - len(self._running)
+        room = (self.backend.array_parallelism or len(self._cores)) - len(self._busy())
         unbuilt = {task.target_id for place in self.unended() for task in self._tasks[place] if task.run_id is None}
         for place in list(self._waiting):
             if len(ready) == room:
@@ -129,7 +129,7 @@ class Pool:
 
     def _share(self, claimants: int) -> list[int]:
         """A fair part of the idle cores; the least busy core if all are taken."""
-        used = Counter(core for process in self._running for core in process.cores)
+        used = Counter(core for worker in self._busy() for core in worker.cores)
         idle = [core for core in self._cores if not used[core]]
         return idle[: max(1, len(idle) // claimants)] or [min(self._cores, key=lambda core: used[core])]
 
@@ -147,55 +147,67 @@ class Pool:
         return True
 
     def _start(self, place: Place, cores: list[int]) -> None:
-        sweep_dir = self.store.sweep_dir(self.manifest.name).absolute()
-        log = element_log(sweep_dir, place)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "launch.element", str(sweep_dir), str(place.array), str(place.index)]
-        with log.open("ab") as output:
-            popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env=self._environment(cores), start_new_session=True,
-            )  # fmt: skip
-        self._running.append(_Process(place, popen, cores, log))
+        """Give the element to an idle worker on just these cores, or to a new one in the place of those on some."""
+        idle = [worker for worker in self._workers if worker.place is None]
+        worker = next((worker for worker in idle if worker.cores == cores), None)
+        if worker is None:
+            self._dismiss(worker for worker in idle if not set(cores).isdisjoint(worker.cores))
+            sweep_dir = self.store.sweep_dir(self.manifest.name).absolute()
+            worker = Worker(sweep_dir, place, cores, self._environment())
+            self._workers.append(worker)
+        else:
+            worker.give(place)
         if self.stopped_by is not None:  # the signal came between the last look and this start
-            popen.send_signal(signal.SIGTERM)
+            worker.signal(signal.SIGTERM)
 
-    def _environment(self, cores: list[int]) -> Mapping[str, str]:
+    def _dismiss(self, workers: Iterable[Worker]) -> None:
+        for worker in list(workers):
+            worker.dismiss()
+            self._workers.remove(worker)
+
+    def _environment(self) -> Mapping[str, str]:
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        shares = dict.fromkeys(_THREADS, str(len(cores)))
-        return {**inherited, **self.backend.environment(), **shares, CORES: ",".join(map(str, cores))}
+        return {**inherited, **self.backend.environment()}
 
     def _bury(self) -> bool:
-        """Note how processes ended; whether any did."""
-        before = len(self._running)
-        for process in list(self._running):
-            code = process.popen.poll()
+        """Note which elements have ended, and how; whether any did."""
+        before = len(self._busy())
+        for worker in list(self._workers):
+            code = worker.exit_code()
+            if worker.place is not None and worker.has_answered():  # asked second: it may have died since
+                worker.place = None
             if code is None:
                 continue
-            self._running.remove(process)
-            if code == EXIT_INTERRUPTED and self.stopped_by is None and process.place not in self._called_off:
-                self.reporter.line(
-                    f"element {process.log.stem} was stopped from outside; the same command goes on with it"
-                )
-            elif code not in (0, EXIT_INTERRUPTED):
-                self._blame(process, code)
-        return len(self._running) < before
+            place, worker.place = worker.place, None
+            self._dismiss([worker])
+            if place is not None:
+                self._explain(worker, place, code)
+        return len(self._busy()) < before
 
-    def _blame(self, process: _Process, code: int) -> None:
+    def _explain(self, worker: Worker, place: Place, code: int) -> None:
+        """Say why an element has ended otherwise than well, where it did not do so itself."""
+        if code == EXIT_INTERRUPTED:
+            if self.stopped_by is None and place not in self._called_off:
+                words = "was stopped from outside; the same command goes on with it"
+                self.reporter.line(f"element {worker.log.stem} {words}")
+        else:
+            self._blame(place, f"{_cause(code)}; its log: {worker.log}")
+
+    def _blame(self, place: Place, cause: str) -> None:
         """Record the end of a process that could not do so itself, and give its untouched runs another process."""
         untouched = False
         blamed = False
-        for task in self._tasks[process.place]:
+        for task in self._tasks[place]:
             status = news(task.folder)
             if status is not None and status["state"] in SETTLED:
                 continue
             if not blamed:  # tasks are done in order: the first that is not settled was at work
                 blamed = True
-                _settle(task, "failed", f"{_cause(code)}; its log: {process.log}")
+                _settle(task, "failed", cause)
             else:
                 untouched = True
         if untouched and self.stopped_by is None:
-            self._waiting.insert(0, process.place)
+            self._waiting.insert(0, place)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -206,15 +218,15 @@ class Pool:
             del frame
             again = self.stopped_by is not None
             self.stopped_by = signum
-            for process in self._running:
-                if process.popen.poll() is None:
-                    process.popen.send_signal(signal.SIGKILL if again else signal.SIGTERM)
+            for worker in self._workers:
+                worker.signal(signal.SIGKILL if again else signal.SIGTERM)
 
         heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
         before = {number: signal.signal(number, forward) for number in heard}
         try:
             yield
         finally:
+            self._dismiss(self._workers)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -238,11 +250,6 @@ def _cores() -> list[int]:
 
 def _settle(task: Task, state: str, error: str) -> None:
     write_status(task.folder, state=state, error=error, ended=time.time())
-
-
-def element_log(sweep_dir: Path, place: Place) -> Path:
-    """Where a local element's output goes."""
-    return sweep_dir / "logs" / f"{place.array}_{place.index}.log"
 
 
 def _cause(code: int) -> str:

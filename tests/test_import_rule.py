@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("lambda_hat", "lambda_hat.presets", "lambda_hat.config"),
     # The core.
-    ("lambda_hat.targets", "lambda_hat.batch_means", "lambda_hat.statistics"),
+    ("lambda_hat.targets", "lambda_hat.array_layer", "lambda_hat.batch_means", "lambda_hat.statistics"),
     ("lambda_hat.posterior", "lambda_hat.bounds", "lambda_hat.verdict", "lambda_hat.temperatures"),
     ("lambda_hat.samplers", "lambda_hat.estimate"),
     ("lambda_hat.chain", "lambda_hat.plateau"),
@@ -60,8 +60,8 @@ ONLY_IN = {
     "submitit": ("launch",),
     "optuna": ("launch",),
     "sqlalchemy": ("launch.tuning.database",),
-    "arviz_base": ("lambda_hat.statistics", "lambda_hat.plots"),
-    "arviz_stats": ("lambda_hat.statistics", "lambda_hat.plots"),
+    "arviz_base": ("lambda_hat.plots",),
+    "arviz_stats": ("lambda_hat.array_layer", "lambda_hat.plots"),
     "arviz_plots": ("lambda_hat.plots",),
     "matplotlib": ("lambda_hat.plots", "lambda_hat.plot_scans", "lambda_hat.report", "launch.tuning.plots"),
     "typer": COMMANDS,

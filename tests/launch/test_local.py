@@ -141,7 +141,7 @@ def _elements(user: User, driver: int) -> Iterator[int]:
         with contextlib.suppress(OSError):
             command = (folder / "cmdline").read_text().split("\0")
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == driver and "launch.element" in command and any(str(user.root) in word for word in command):
+            if parent == driver and "launch.worker" in command and any(str(user.root) in word for word in command):
                 yield int(folder.name)
 
 
