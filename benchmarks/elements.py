@@ -2,8 +2,8 @@
 compilation cache, in turn.
 
 HMC on a quadratic, 50 draws of 4 chains; the target is built before. As an element of the local backend, and as a
-command (``python -m lambda_hat.sample``), which tells too how much of it was spent when the trace was published. Prints a
-table; exits 1 beyond a goal.
+command (``python -m lambda_hat.sample``), which tells too how much of it was spent when the trace was published.
+Prints a table; exits 1 beyond a goal.
 """
 
 import json

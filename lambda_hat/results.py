@@ -70,12 +70,13 @@ def read_trace(directory: Path, ledger: Ledger, phase: TracePhase) -> dict[str, 
         parts.append({name: column.T for name, column in load_trace(directory, names).items()})
     if not parts:
         return {}
-    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+    # Chunks are stored by draw. The order in memory is that of the sums below, and so of their last bits.
+    return {name: np.ascontiguousarray(np.concatenate([part[name] for part in parts], axis=1)) for name in parts[0]}
 
 
-def merge_trace(directory: Path, ledger: Ledger, origin: Origin) -> None:
-    """Write all that the ledger names into trace.nc. Nothing is removed: the chunk files go when a carry no longer
-    names them."""
+def merge_trace(directory: Path, ledger: Ledger, origin: Origin) -> dict[str, np.ndarray]:
+    """Write all that the ledger names into trace.nc, and return the draws (chain, draw). Nothing is removed: the chunk
+    files go when a carry no longer names them."""
     warmup = read_trace(directory, ledger, "warmup")
     sampling = read_trace(directory, ledger, "sampling")
     # A phase without steps still has its columns; spent by the initialisation alone, a run has not even warm-up's.
@@ -88,11 +89,12 @@ def merge_trace(directory: Path, ledger: Ledger, origin: Origin) -> None:
     }
     with atomic_path(directory / "trace.nc") as temporary:
         trace_file.write_trace_file(temporary, sampling or columns, warmup or columns, origin.setting, attributes)
+    return sampling or columns
 
 
-def publish(directory: Path, ledger: Ledger, origin: Origin) -> Path:
+def publish(directory: Path, ledger: Ledger, origin: Origin, trace: dict[str, np.ndarray]) -> Path:
     """Estimate from the merged trace, and publish analysis.json."""
-    found = estimate(trace_file.read_trace_file(directory / "trace.nc").trace, origin.setting)
+    found = estimate(trace, origin.setting)
     path = directory / "analysis.json"
     write_json(path, analysis(ledger, origin, found))
     return path

@@ -145,11 +145,11 @@ class _Run:
             state = self._chunk(state)
             if self.stop.signum is not None and not self._is_done():
                 raise Interrupted(self.stop.signum, self.directory)
-        origin = self._merge_trace(state)
+        origin, trace = self._merge_trace(state)
         # The estimate needs none of them, and on a large model they are most of the memory.
         del state, target, self.ensemble
         give_back()
-        return Outcome(self._publish(origin), was_found=False)
+        return Outcome(self._publish(origin, trace), was_found=False)
 
     def _restore(self) -> Any:
         """The state of the last commit, or a fresh one."""
@@ -265,7 +265,7 @@ class _Run:
             self.mcse = results.checked_mcse(trace, self.setting, budget.mcse)
         return budget.spent(ledger.progress(self.mcse)) is not None
 
-    def _merge_trace(self, state: Any) -> results.Origin:
+    def _merge_trace(self, state: Any) -> tuple[results.Origin, dict[str, np.ndarray]]:
         """Gather the trace in one file, let the carry point at it, and drop the chunk files."""
         self.lease.check()
         ledger = self.ledger
@@ -273,7 +273,7 @@ class _Run:
         dtype = self.job.sampler.dtype
         made = provenance(device.platform, device.device_kind, dtype)
         origin = results.Origin(self.job, self.meta, self.setting, made, self.ensemble.tuned(state))
-        results.merge_trace(self.directory, ledger, origin)
+        trace = results.merge_trace(self.directory, ledger, origin)
         ledger.merged = {
             "warmup": self.job.sampler.num_warmup if ledger.phase == "sampling" else ledger.step,
             "sampling": ledger.draws,
@@ -281,10 +281,10 @@ class _Run:
         ledger.chunks = []
         self._save_carry(state)
         checkpoint.settle(self.directory, self.lease.epoch)
-        return origin
+        return origin, trace
 
-    def _publish(self, origin: results.Origin) -> Path:
+    def _publish(self, origin: results.Origin, trace: dict[str, np.ndarray]) -> Path:
         self.lease.check()
-        path = results.publish(self.directory, self.ledger, origin)
+        path = results.publish(self.directory, self.ledger, origin, trace)
         self._status("finished")
         return path
