@@ -11,8 +11,9 @@ from lambda_hat.config import Progress
 
 TracePhase = Literal["warmup", "sampling"]
 _FIRST_CHUNK = 8
-# A chunk must end soon after a signal asks for it, and be long enough to make its checkpoint cheap.
-_SECONDS_A_CHUNK = 3.0
+# A chunk must end soon after a signal asks for it, and be long enough to make its commit cheap, on a slow disk too.
+_SECONDS_A_CHUNK = (3.0, 10.0)
+_SHARE_OF_COMMITS = 0.015
 
 
 @dataclass
@@ -71,11 +72,12 @@ class Ledger:
 
 @dataclass
 class Pace:
-    """How long the next chunk should be, from the speed of the last one."""
+    """How long the next chunk should be, from the speed of the last one and what it took to commit it."""
 
     seconds_a_step: float | None = None
     gradients_a_step: float | None = None
     last: int = 0
+    commit_seconds: float = 0.0
 
     def observe(self, length: int, seconds: float, gradients: int) -> None:
         self.seconds_a_step = seconds / length
@@ -87,8 +89,10 @@ class Pace:
         if self.seconds_a_step is None:
             length = float(_FIRST_CHUNK)
         else:
+            shortest, longest = _SECONDS_A_CHUNK
+            seconds = min(max(shortest, self.commit_seconds / _SHARE_OF_COMMITS), longest)
             # Growing eightfold at most: the first steps of a chunk may be slower or faster than the rest.
-            length = min(_SECONDS_A_CHUNK / max(self.seconds_a_step, 1e-9), 8.0 * self.last)
+            length = min(seconds / max(self.seconds_a_step, 1e-9), 8.0 * self.last)
         rates = {"steps": 1.0, "gradients": self.gradients_a_step, "seconds": self.seconds_a_step}
         for name, left in limits.items():
             rate = rates[name]

@@ -205,7 +205,9 @@ class _Run:
                 f"{self.job.run_id}: L_n(w) needs to be finite, got none in {ledger.phase} steps {ledger.step} to "
                 f"{ledger.step + length} of any chain; try a smaller sampler.step_size, or look at the data"
             )
+        started = time.monotonic()
         self._commit(state, arrays, length, gradients, seconds)
+        self.pace.commit_seconds = time.monotonic() - started
         return state
 
     def _next_length(self) -> int:

@@ -23,6 +23,8 @@ from launch.manifest import SETTLED, Manifest, Place, Task, news
 from launch.worker import Worker
 
 _SECONDS_BETWEEN_POLLS = 0.05
+# A process keeps the programs of each target and sampler that it has met; beyond so many it makes room for a new one.
+_MOST_KINDS = 16
 
 
 @dataclass
@@ -148,8 +150,10 @@ class Pool:
 
     def _start(self, place: Place, cores: list[int]) -> None:
         """Give the element to an idle worker on just these cores, or to a new one in the place of those on some."""
+        kinds = {(task.target_id, self._sampler(task)) for task in self._tasks[place]}
         idle = [worker for worker in self._workers if worker.place is None]
-        worker = next((worker for worker in idle if worker.cores == cores), None)
+        fit = (worker for worker in idle if worker.cores == cores and len(worker.kinds | kinds) <= _MOST_KINDS)
+        worker = next(fit, None)
         if worker is None:
             self._dismiss(worker for worker in idle if not set(cores).isdisjoint(worker.cores))
             sweep_dir = self.store.sweep_dir(self.manifest.name).absolute()
@@ -157,8 +161,12 @@ class Pool:
             self._workers.append(worker)
         else:
             worker.give(place)
+        worker.kinds |= kinds
         if self.stopped_by is not None:  # the signal came between the last look and this start
             worker.signal(signal.SIGTERM)
+
+    def _sampler(self, task: Task) -> str | None:
+        return None if task.run_id is None else self.manifest.runs[task.run_id].sampler
 
     def _dismiss(self, workers: Iterable[Worker]) -> None:
         for worker in list(workers):

@@ -41,6 +41,7 @@ class Worker:
     def __init__(self, sweep_dir: Path, place: Place, cores: list[int], environment: Mapping[str, str]):
         self._sweep_dir, self.cores = sweep_dir, cores
         self.place: Place | None = None
+        self.kinds: set[tuple[str, str | None]] = set()  # targets and samplers that it has met
         self.log = element_log(sweep_dir, place)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         shares = dict.fromkeys(_THREADS, str(len(cores)))

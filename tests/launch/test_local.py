@@ -78,6 +78,19 @@ def test_a_killed_element_is_blamed_its_packed_siblings_finish_and_retry_resumes
     assert_same_trace(trace_of(user.job(**LONG), user.store), unbroken)
 
 
+def test_a_process_makes_one_run_after_another_and_its_death_costs_the_one_at_work(user: User) -> None:
+    quick = {**SHORT, "model": LONG["model"]}
+    jobs = [quick, LONG, {**quick, "seed": 1}]
+    driver = user.start(*jobs, launcher={"array_parallelism": 1})
+    user.until_committed(user.job(**LONG))
+    killed = owner_of(user, **LONG)
+    kill(killed)
+    fates = user.finish(driver)
+    assert [fates[user.job(**job).run_id].state for job in jobs] == ["finished", "failed", "finished"]
+    assert user.status(user.job(**jobs[0]))["pid"] == killed
+    assert user.status(user.job(**jobs[2]))["pid"] != killed
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_driver_has_its_elements_commit_and_the_same_command_goes_on(
     user: User, unbroken: Trace, number: signal.Signals

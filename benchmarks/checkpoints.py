@@ -1,0 +1,82 @@
+"""What a commit costs against the chunk of work that it keeps: SGLD and HMC on a small MLP and digits, at the length of
+chunks that a run chooses by itself.
+
+A commit is everything between two chunks: lease, trace, carry, status, log, and fsync of it all. The share is that of
+all commits in all work, over chunks of a second or more (a run begins with shorter ones, to learn its speed).
+Prints a table; exits 1 beyond the goal.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lambda_hat import run
+from lambda_hat.config import parse_job
+from lambda_hat.store import Store
+
+SECONDS = 30.0
+_LONG_CHUNK_S = 1.0
+GOAL = 0.02
+SAMPLERS = {
+    "sgld": {"_target_": "lambda_hat.samplers.sgld.SGLD", "num_warmup": 200},
+    "hmc": {"_target_": "lambda_hat.samplers.hmc.HMC", "num_warmup": 100},
+}
+
+
+class Commit(NamedTuple):
+    """Seconds of a chunk, and of its commit: by the clock, and of CPU."""
+
+    work: float
+    clock: float
+    cpu: float
+
+
+def commits_of(folder: Path, sampler: dict[str, Any]) -> list[Commit]:
+    """Those of one run, in order."""
+    job = parse_job(
+        {
+            "model": {"_target_": "lambda_hat.targets.mlp.MLP", "widths": [8]},
+            "data": {"_target_": "lambda_hat.targets.data.Sklearn", "name": "digits"},
+            "teacher": {"_target_": "lambda_hat.targets.mlp.Teacher"},
+            "training": {"_target_": "lambda_hat.targets.training.Training", "steps": 200, "polish_steps": 0},
+            "posterior": {"gamma": 100.0}, "sampler": sampler, "num_chains": 4, "seed": 0,
+            "budget": {"seconds": SECONDS}, "store": {"root": str(folder), "plots": "none"},
+        }
+    )  # fmt: skip
+    found: list[Commit] = []
+    commit = run._Run._commit  # pyright: ignore[reportPrivateUsage]
+
+    def watched(*arguments: Any) -> None:
+        clock, cpu = time.perf_counter(), time.process_time()
+        commit(*arguments)
+        found.append(Commit(arguments[-1], time.perf_counter() - clock, time.process_time() - cpu))
+
+    run._Run._commit = watched  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    try:
+        run.execute(job, Store(folder))
+    finally:
+        run._Run._commit = commit  # pyright: ignore[reportPrivateUsage]
+    return found
+
+
+def main() -> None:
+    shares: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        for sampler, node in SAMPLERS.items():
+            long = [commit for commit in commits_of(Path(name), node) if commit.work >= _LONG_CHUNK_S]
+            work, clock, cpu = (statistics.fmean(column) for column in zip(*long, strict=True))
+            shares[sampler] = clock / work
+            print(
+                f"{sampler:5s} {len(long)} chunks of {work:.2f} s; a commit takes {clock * 1e3:.1f} ms by the clock, "
+                f"{cpu * 1e3:.1f} ms of CPU: {clock / work:.2%}   goal {GOAL:.0%}"
+            )
+    print(json.dumps(shares))
+    sys.exit(max(shares.values()) > GOAL)
+
+
+if __name__ == "__main__":
+    main()
