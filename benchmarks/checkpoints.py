@@ -70,7 +70,9 @@ def main() -> None:
             long = [commit for commit in commits_of(Path(name), node) if commit.work >= _LONG_CHUNK_S]
             work, clock, cpu = (statistics.fmean(column) for column in zip(*long, strict=True))
             note = f"{len(long)} chunks of {work:.1f} s; a commit takes {clock * 1e3:.0f} ms, {cpu * 1e3:.1f} ms of CPU"
-            rows.append(Row(f"{sampler}: commits / work, by the clock", 100 * clock / work, "%", 100 * GOAL, False, note))
+            rows.append(
+                Row(f"{sampler}: commits / work, by the clock", 100 * clock / work, "%", 100 * GOAL, False, note)
+            )
             rows.append(Row(f"{sampler}: CPU of commits / work", 100 * cpu / work, "%"))
     publish("checkpoints", rows)
     sys.exit(any(row.is_met is False for row in rows))

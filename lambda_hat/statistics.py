@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from lambda_hat.batch_means import batch_means, running_llc, running_sums
-
 from lambda_hat.array_layer import array_stats
+from lambda_hat.batch_means import batch_means, running_llc, running_sums
 
 Trace = Mapping[str, Shaped[np.ndarray, "chain draw"]]
 WarmupTrace = Mapping[str, Shaped[np.ndarray, "chain warmup_draw"]]
