@@ -261,7 +261,7 @@ def _settle(task: Task, state: str, error: str) -> None:
 
 
 def _cause(code: int) -> str:
-    if code > 0:
+    if code >= 0:
         return f"its process ended with exit code {code} before it could say why"
     name = signal.Signals(-code).name
     hint = " (out of memory, or killed by hand)" if name == "SIGKILL" else ""
