@@ -28,18 +28,25 @@ def draw(rows: Sequence[Document], folder: Path) -> list[Path]:
             title = f"{problem}: {method}"
             # The first trial is the preset, most of whose fields need not lie in the space.
             tried = [row for row in scored if not row["preset"]]
+            names = _varied(tried)
             drawn += [
                 _save(_history(own, title), folder / f"{problem}-{method}-history.png"),
             ]
-            if tried:
+            if names:
                 drawn += [
-                    _save(_importance(tried, title), folder / f"{problem}-{method}-importance.png"),
-                    _save(_slices(tried, title), folder / f"{problem}-{method}-slice.png"),
+                    _save(_importance(tried, names, title), folder / f"{problem}-{method}-importance.png"),
+                    _save(_slices(tried, names, title), folder / f"{problem}-{method}-slice.png"),
                 ]
     for problem in {problem for problem, _ in studies}:
         by_method = {method: own for (where, method), own in studies.items() if where == problem}
         drawn.append(_save(_comparison(by_method, problem), folder / f"{problem}-methods.png"))
     return drawn
+
+
+def _varied(rows: Sequence[Document]) -> list[str]:
+    """The fields that have more than one value."""
+    names = rows[0]["params"] if rows else {}
+    return [name for name in names if len({str(row["params"][name]) for row in rows}) > 1]
 
 
 def _figure(width: float, height: float, columns: int = 1) -> "tuple[Figure, list[Axes]]":
@@ -74,17 +81,16 @@ def _history(rows: Sequence[Document], title: str) -> "Figure":
     axes.step(np.array([row["number"] for row in complete])[keep], best[keep], where="post", color="0.3", label="best")
     for row in rows:
         if row["preset"] and row["state"] == "COMPLETE" and row["value"] < _MAX_RELATIVE:
-            axes.axhline(row["value"], color="0.3", lw=0.8, ls=":", label="preset")
+            axes.axhline(row["value"], color="0.3", lw=1.2, ls=":", label="preset")
     axes.set(xlabel="trial", ylabel="objective", title=title, yscale="log")
     axes.legend(frameon=False)
     return figure
 
 
-def _importance(rows: Sequence[Document], title: str) -> "Figure":
+def _importance(rows: Sequence[Document], names: Sequence[str], title: str) -> "Figure":
     """How much of the objective's rank each field alone explains: squared correlation of ranks, or of group means."""
     values = _ranks(np.array([row["value"] for row in rows]))
-    names = list(rows[0]["params"])
-    shares = [_explained([row["params"].get(name) for row in rows], values) for name in names]
+    shares = [_explained([row["params"][name] for row in rows], values) for name in names]
     order = np.argsort(shares)
     figure, (axes,) = _figure(6, 1 + 0.35 * len(names))
     axes.barh([names[index] for index in order], [shares[index] for index in order])
@@ -93,7 +99,7 @@ def _importance(rows: Sequence[Document], title: str) -> "Figure":
 
 
 def _explained(values: Sequence[Any], ranks: np.ndarray) -> float:
-    if len(set(map(str, values))) < 2 or np.ptp(ranks) == 0:
+    if np.ptp(ranks) == 0:
         return 0.0
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return float(np.corrcoef(_ranks(np.array(values, float)), ranks)[0, 1] ** 2)
@@ -109,12 +115,11 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return (ends - (counts - 1) / 2)[inverse]
 
 
-def _slices(rows: Sequence[Document], title: str) -> "Figure":
+def _slices(rows: Sequence[Document], names: Sequence[str], title: str) -> "Figure":
     """The objective against each field."""
-    names = list(rows[0]["params"])
     figure, panels = _figure(2.6 * len(names), 3, len(names))
     for axes, name in zip(panels, names, strict=True):
-        values = [row["params"].get(name) for row in rows]
+        values = [row["params"][name] for row in rows]
         is_number = all(isinstance(value, int | float) for value in values)
         shown = values if is_number else [str(value) for value in values]
         axes.scatter(shown, [row["value"] for row in rows], c=[row["number"] for row in rows], s=14, cmap="viridis")
@@ -144,11 +149,12 @@ def _comparison(by_method: Mapping[str, Sequence[Document]], problem: str) -> "F
     left.axhline(reference["ref"], color="0.3", lw=1)
     near = abs(reference["ref"])
     left.set(
-        title=f"{problem}: LLC of each trial, and the reference",
+        title="LLC of each trial, and the reference",
         xticks=range(len(by_method)),
         ylim=(-0.5 * near, 2.5 * near),
     )
     left.set_xticklabels(list(by_method))
     right.set(title="best objective so far", xlabel="trial, all of the same budget", yscale="log")
     right.legend(frameon=False)
+    figure.suptitle(problem)
     return figure
