@@ -69,7 +69,7 @@ def committed(user: ClusterUser) -> list[Path]:
     return [path for path, status in statuses if status.get("step") and status["state"] == "running"]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1000)
 def test_batches_are_arrays_preempted_trials_resume_and_killed_ones_are_retried(
     user: ClusterUser, tmp_path: Path
 ) -> None:
@@ -83,7 +83,7 @@ def test_batches_are_arrays_preempted_trials_resume_and_killed_ones_are_retried(
         most = max(most, live_elements(user))
         return len(committed(user)) == BATCH
 
-    user.until(has_begun, 180)
+    user.until(has_begun, 400)
     assert most == BATCH
     victim, *preempted = committed(user)
     job = parse_job(read_config(victim) or {})
