@@ -144,7 +144,8 @@ def test_llc_is_the_exact_value_to_one_percent(name: str, sampler: str, tmp_path
         node["target_acceptance"] = 0.99
     num_chains = 4 if sampler == "nuts" else _SIDE_BY_SIDE
     analysis = _analysis(case, tmp_path, mcse=0.0025, sampler=node, num_chains=num_chains)
-    if _has_not_mixed(name, analysis):
+    # hmc and nuts are the reference: they have no excuse.
+    if sampler not in ("hmc", "nuts") and _has_not_mixed(name, analysis):
         return
     off = abs(analysis["llc"] - case["exact_llc_hat"])
     assert off <= _error(case, analysis["llc_mcse"])
