@@ -1,5 +1,6 @@
 """Small jobs for tests of the host loop and what stands around it."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def warm_store(root: Path) -> Path:
     """A new store at ``root``. What it compiles is shared by all such stores, and kept for the next time."""
     root.mkdir(parents=True, exist_ok=True)
     _COMPILED.mkdir(parents=True, exist_ok=True)
-    if not (root / ".cache").exists():
+    with contextlib.suppress(FileExistsError):  # an earlier call, or another process of the test, was first
         (root / ".cache").symlink_to(_COMPILED)
     return root
 

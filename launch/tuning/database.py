@@ -16,7 +16,7 @@ from lambda_hat.config import ConfigError
 from lambda_hat.progress import Reporter
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
+    from optuna.storages import BaseStorage, RDBStorage
     from sqlalchemy import Engine
 
 T = TypeVar("T")
@@ -49,24 +49,26 @@ class Database:
         self.outages = 0
         self._reporter = reporter
         try:
-            self._engine, self.storage = self._open()
+            self._engine, rdb = self._open()
         except SQLAlchemyError as error:
             raise ConfigError([f"optuna.storage: cannot open {masked(url)}: {_first_line(error)}"]) from error
+        self._engines = (self._engine, rdb.engine)
+        self.storage: BaseStorage = optuna.storages.get_storage(rdb)
 
-    def _open(self) -> "tuple[Engine, BaseStorage]":
-        from optuna.storages import RDBStorage, get_storage
+    def _open(self) -> "tuple[Engine, RDBStorage]":
+        from optuna.storages import RDBStorage
         from sqlalchemy import create_engine, text
 
         if not self.is_shared:
             _choose_journal(Path(self.url.removeprefix("sqlite:///")))
             storage = RDBStorage(self.url, engine_kwargs={"connect_args": {"timeout": 60}})
-            return storage.engine, get_storage(storage)
+            return storage.engine, storage
         options = {"pool_pre_ping": True, "pool_recycle": _RECYCLE_S, "connect_args": {"connect_timeout": 10}}
         engine = create_engine(self.url, **options)
         with engine.begin() as connection:
             # Two drivers that make the tables at once would trip over each other.
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('lambda_hat tables'))"))
-            return engine, get_storage(RDBStorage(self.url, engine_kwargs=options))
+            return engine, RDBStorage(self.url, engine_kwargs=options)
 
     def patiently(self, work: Callable[[], T]) -> T:
         """``work()``, begun anew for as long as the database does not answer.
@@ -123,7 +125,8 @@ class Database:
             yield check if is_ours else None
 
     def close(self) -> None:
-        self._engine.dispose()
+        for engine in self._engines:
+            engine.dispose()
 
 
 def _choose_journal(path: Path) -> None:

@@ -5,9 +5,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from lambda_hat.progress import PlainReporter
+from launch.tuning.database import Database, database_url
+from launch.tuning.session import make_benches
 from tests.launch import tuners
 from tests.postgres import Postgres
 from tests.slurm.lab import LabError
@@ -84,3 +89,26 @@ def test_a_database_that_goes_away_is_survived(server: Postgres, tmp_path: Path,
     assert len(tuners.assert_settled(document)) == 12
     assert "the database does not answer" in told
     assert "the database answers again" in told
+
+
+def test_a_trial_whose_birth_was_not_answered_is_taken_back_at_once(
+    server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sees a driver that takes its own forgotten trials for those of another that lives, and waits for it."""
+    document = shared(server, tmp_path / "runs", "unanswered", 4)
+    opened = Database(database_url(server.url, tmp_path), PlainReporter())
+    (bench,) = make_benches(tuners.session(document), opened)
+    (study,) = bench.studies
+    study.open()
+    begin, begun = opened.storage.create_new_trial, list[int]()
+
+    def begins(*arguments: Any, **named: Any) -> int:
+        begun.append(begin(*arguments, **named))
+        if len(begun) == 2:
+            raise OperationalError("INSERT", {}, Exception("server closed the connection unexpectedly"))
+        return begun[-1]
+
+    monkeypatch.setattr(opened.storage, "create_new_trial", begins)
+    assert sorted(live.number for live in study.refill(2)) == [0, 1]
+    assert len(begun) == len(tuners.trials(document)) == 2
+    opened.close()
