@@ -41,6 +41,7 @@ class AdjustedMCLMC:
     OLDER_NAMES: ClassVar[dict[str, str]] = {
         "warmup": "sampler.num_warmup",
         "draws": "budget.draws",
+        "steps": "budget.draws and sampler.max_integration_steps",
         "target_accept": "sampler.target_acceptance",
     }
 
