@@ -5,8 +5,8 @@ column that is missing or all NaN is not defined for that sampler. Everything is
 
     x = nbeta (L_n(w) - L_n(w0)),    so that    E1 = E[x],    E3 = Var[x]    (docs/estimator.md)
 
-ArviZ's array layer does the diagnostics (Vehtari et al. 2021, arXiv 1903.08008; PSIS: arXiv 1507.02646) and is
-imported where it is used: it costs most of a second, which a progress line must not pay.
+ArviZ's array layer does the diagnostics (Vehtari et al. 2021, arXiv 1903.08008; PSIS: arXiv 1507.02646), and not code
+of ours, though half a second of every run is its import. A progress line must not pay that: it is imported where used.
 """
 
 import math
@@ -193,7 +193,7 @@ def _finite_mean(values: Draws | None) -> float:
 
 
 def _convergence(x: Draws) -> tuple[float, float, float]:
-    """Rank-normalised split R-hat, bulk ESS and tail ESS (5 % and 95 % quantiles)."""
+    """Rank-normalised split R-hat, bulk ESS and tail ESS (5 % and 95 % quantiles), as ArviZ defines them."""
     if x.shape[1] < MIN_DRAWS or not np.isfinite(x).all():
         return math.nan, math.nan, math.nan
     rhat = float(_arviz("rhat", x, method="rank")) if x.shape[0] > 1 else math.nan
