@@ -6,7 +6,7 @@ column that is missing or all NaN is not defined for that sampler. Everything is
     x = nbeta (L_n(w) - L_n(w0)),    so that    E1 = E[x],    E3 = Var[x]    (docs/estimator.md)
 
 ArviZ's array layer does the diagnostics (Vehtari et al. 2021, arXiv 1903.08008; PSIS: arXiv 1507.02646), and not code
-of ours, though half a second of every run is its import. A progress line must not pay that: it is imported where used.
+of ours. It is imported where it is used: a tenth of a second, which a progress line must not pay.
 """
 
 import math
