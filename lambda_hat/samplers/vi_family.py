@@ -111,7 +111,9 @@ def climb(q: Mixture, pairs: Pairs, rate: Float[Array, ""]) -> Mixture:
     by_component = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), pairs)
     shares, value = jax.nn.softmax(q.logits), jnp.mean(pairs.value, 0)
     change = rate * (shares @ jax.vmap(_diagonal, (None, 0, 0))(q, q.components, by_component))
-    # A precision may grow by any factor at once; so that noise cannot make it negative, it falls no faster.
+    # A precision may grow by any factor at once. It falls by no more than it would to become 0: a larger fall is noise,
+    # and what D has become too wide by, V would make up for with all the directions that it has.
+    change = jnp.maximum(change, -rate)
     log_stretch = -0.5 * jnp.sign(change) * jnp.log1p(jnp.abs(change))
 
     def step(component: Components, pairs: Pairs) -> Components:
@@ -135,11 +137,13 @@ def _move(q: Mixture, component: Components, score: Float[Array, " d"], rate: Fl
 
 
 def _diagonal(q: Mixture, component: Components, pairs: Pairs) -> Float[Array, " d"]:
-    """The diagonal of -(I - V V') G (I - V V'), G = D^(1/2) E[grad s] D^(1/2): the relative change of D^-1."""
-    V = component.directions
+    """The diagonal of -(I - W) G (I - W), W = V diag(a / (1 + a)) V', G = D^(1/2) E[grad s] D^(1/2): the relative
+    change of D^-1. V hides a direction from D as far as it holds it: were it hidden where a = 0, a D^-1 that is too
+    large there would stay so for ever, for V can make no direction wider."""
+    V, held = component.directions, component.stiffness / (1 + component.stiffness)
     scores, noise = jnp.exp(q.log_widths) * pairs.odd, pairs.noise
-    # Sigma_k^(-1/2) does nothing to what is across V.
-    return -jnp.mean((scores - scores @ V @ V.T) * (noise - noise @ V @ V.T), 0)
+    # Sigma_k^(-1/2) does little to what is left.
+    return -jnp.mean((scores - scores @ V * held @ V.T) * (noise - noise @ V * held @ V.T), 0)
 
 
 def _turn(

@@ -93,18 +93,16 @@ def _climb(mean: Float[Array, " d"], precision: Float[Array, "d d"], key: Key[Ar
 
 
 def test_the_fit_finds_stiff_directions_across_the_axes() -> None:
-    """Sees a wrong natural gradient: one that does not know the scale is slow, or diverges. The directions are found by
-    a power iteration, which one start in a dozen leaves a little off; which one depends on the type of CPU."""
+    """Sees a wrong natural gradient: one that does not know the scale is slow, or diverges. Sees noise that makes an
+    axis too wide, and directions that hide from an axis that it is too narrow: a start in a dozen was left so."""
     mean, precision = _quadratic(50, 3)
     root = np.linalg.cholesky(precision)
-    climb = functools.partial(_climb, jnp.asarray(mean, "float32"), jnp.asarray(precision, "float32"), steps=1000)
-    fits = jax.jit(jax.vmap(climb))(key=jax.random.split(jax.random.key(0), 16))
-    exact = 0
-    for start in range(16):
+    climb = functools.partial(_climb, jnp.asarray(mean, "float32"), jnp.asarray(precision, "float32"), steps=300)
+    fits = jax.jit(jax.vmap(climb))(key=jax.random.split(jax.random.key(0), 64))
+    for start in range(64):
         _, means, covariances = _moments(jax.tree.map(lambda leaf, start=start: leaf[start], fits))
         assert np.linalg.norm(root.T @ (means[0] - mean)) < 0.01
-        exact += np.allclose(np.linalg.eigvalsh(root.T @ covariances[0] @ root), 1.0, atol=0.01)
-    assert exact >= 12
+        np.testing.assert_allclose(np.linalg.eigvalsh(root.T @ covariances[0] @ root), 1.0, atol=0.01)
 
 
 def _importance(trace: dict[str, np.ndarray], problem: Problem, loss_at_w0: float) -> Importance:
