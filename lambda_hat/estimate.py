@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from lambda_hat.batch_means import running_llc
-from lambda_hat.statistics import LLC, Setting, Statistics, Trace, llc_draws, measure, quick_llc
+from lambda_hat.mean_error import LLC
+from lambda_hat.statistics import Setting, Statistics, Trace, llc_draws, measure, quick_llc
 from lambda_hat.verdict import reasons
 
 __all__ = [

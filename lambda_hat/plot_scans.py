@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lambda_hat.files import atomic_path
+from lambda_hat.mean_error import INTERVAL_90
 from lambda_hat.plateau import Cell, Plateau, find_plateau, posteriors
 from lambda_hat.plots import COLOURS, INK, MUTED, STYLE
-from lambda_hat.statistics import INTERVAL_90
 from lambda_hat.summary import with_error
 
 if TYPE_CHECKING:

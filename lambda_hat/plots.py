@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from lambda_hat.batch_means import running_llc
+from lambda_hat.batch_means import Draws, running_llc
 from lambda_hat.files import atomic_path
-from lambda_hat.statistics import INTERVAL_90, Draws, Trace, WarmupTrace, llc_draws
+from lambda_hat.mean_error import INTERVAL_90
+from lambda_hat.statistics import Trace, WarmupTrace, llc_draws
 from lambda_hat.summary import with_error
 
 if TYPE_CHECKING:

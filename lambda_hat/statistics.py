@@ -9,6 +9,7 @@ ArviZ's array layer does the diagnostics (Vehtari et al. 2021, arXiv 1903.08008;
 of ours. It is imported where it is used: a tenth of a second, which a progress line must not pay.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,23 +18,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from lambda_hat.array_layer import array_stats
-from lambda_hat.batch_means import batch_means, running_llc, running_sums
+from lambda_hat.batch_means import Draws, running_llc
+from lambda_hat.mean_error import LLC, MIN_DRAWS, arviz, interval90, mean_with_error
+from lambda_hat.step_bias import Bias, Virial, from_companions, from_work, virial_of
 
 Trace = Mapping[str, Shaped[np.ndarray, "chain draw"]]
 WarmupTrace = Mapping[str, Shaped[np.ndarray, "chain warmup_draw"]]
-Draws = Float[np.ndarray, "chain draw"]
 
-# Split R-hat and ESS halve each chain; a half needs two draws to have a variance.
-MIN_DRAWS = 4
-# Half the width of a 90 % interval, in standard errors.
-INTERVAL_90 = 1.6448536269514722
 # PSIS fits its law to the largest fifth of the weights, and to no fewer than five.
 _MIN_WEIGHTS = 25
 # Logs of weights that differ by less: float32 rounds a log density of some thousand parameters by a tenth of it.
 _ALL_BUT_EQUAL = 0.01
-# Batches a chain that are asked for what the ESS cannot see: longer than those of running errors.
-_LONG_BATCHES = 10
 
 
 @dataclass(frozen=True)
@@ -59,22 +54,6 @@ class Setting:
     sampler: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-class LLC(NamedTuple):
-    """A value of the LLC and the Monte Carlo standard error of it."""
-
-    llc: float
-    mcse: float
-
-
-class Virial(NamedTuple):
-    """E[(w - w0) . grad U(w)] against d, its value under the posterior; NaN where a sampler does not tell it."""
-
-    value: float
-    expected: int
-    mcse: float
-    z: float
-
-
 class Importance(NamedTuple):
     """E1 corrected by Pareto-smoothed weights pi / q; ``z`` is how many errors of that shift it moved E1."""
 
@@ -83,23 +62,6 @@ class Importance(NamedTuple):
     khat: float
     ess: float
     z: float
-
-
-class Bias(NamedTuple):
-    """What the step size adds to E1, from companion chains at twice the step size, whose E1 is E1(2 eps).
-
-    value: E1(2 eps) - E1(eps), the bias to first order (Richardson), with ``mcse`` and ``z`` = value / mcse. llc,
-    llc_mcse, interval90: E1 without it, 2 E1(eps) - E1(2 eps), its error, and the 90 % interval around it.
-    virial: the check of equilibrium, likewise without the step's bias.
-    """
-
-    value: float
-    mcse: float
-    z: float
-    llc: float
-    llc_mcse: float
-    interval90: tuple[float, float]
-    virial: Virial
 
 
 @dataclass(frozen=True)
@@ -136,17 +98,20 @@ def measure(trace: Trace, setting: Setting) -> Statistics:
     with np.errstate(all="ignore"):
         x = llc_draws(trace["loss"], setting.nbeta, setting.loss_at_w0)
         num_chains, num_draws = x.shape
-        llc, mcse = mean_with_error(x)
+        # A sampler without accept or reject goes on with the momentum that it has.
+        is_reversible = bool(np.isnan(_column(trace, "work")).all())
+        mean = functools.partial(mean_with_error, is_reversible=is_reversible)
+        llc, mcse = mean(x)
         # Var[x] by its mean square about the grand mean: its own trace, and so its own error.
         square = (x - llc) ** 2 * (x.size / max(x.size - 1, 1))
-        variance, variance_mcse = mean_with_error(square)
-        difference, difference_mcse = mean_with_error(x - square)
+        variance, variance_mcse = mean(square)
+        difference, difference_mcse = mean(x - square)
         diverged = trace.get("diverged")
         rhat, ess_bulk, ess_tail = _convergence(x)
         return Statistics(
             llc=llc,
             llc_mcse=mcse,
-            llc_interval90=_interval90(llc, mcse),
+            llc_interval90=interval90(llc, mcse),
             llc_variance=variance,
             llc_variance_mcse=variance_mcse,
             e1_minus_e3=difference,
@@ -157,33 +122,12 @@ def measure(trace: Trace, setting: Setting) -> Statistics:
             rhat=rhat,
             acceptance=_finite_mean(trace.get("acceptance")),
             divergences=0 if diverged is None else int(np.count_nonzero(diverged)),
-            virial=_virial(trace.get("virial"), setting),
+            virial=virial_of(_column(trace, "virial"), setting.dim, is_reversible=is_reversible),
             importance=_importance(x, trace.get("log_weight")),
-            bias=_bias(x, trace, setting),
+            bias=_bias(x, trace, setting, ess_bulk),
             num_draws=num_draws,
             num_chains=num_chains,
         )
-
-
-def _interval90(mean: float, mcse: float) -> tuple[float, float]:
-    return mean - INTERVAL_90 * mcse, mean + INTERVAL_90 * mcse
-
-
-def mean_with_error(values: Draws) -> LLC:
-    """The mean over all draws and its Monte Carlo standard error.
-
-    The error is sd / sqrt(ESS of the mean), or that of long batches if that is larger: a memory of many draws that
-    weighs little drowns in the noise of the autocorrelations from which the ESS is made, and still adds to the error.
-    NaN for both if any value is not finite; NaN for the error below four draws.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.size == 0 or not np.isfinite(values).all():
-        return LLC(math.nan, math.nan)
-    mean = float(values.mean())
-    if values.shape[1] < MIN_DRAWS:
-        return LLC(mean, math.nan)
-    mcse = float(_arviz("mcse", values, method="mean"))
-    return LLC(mean, max(mcse, batch_means(running_sums(values), _LONG_BATCHES)[1]))
 
 
 def _finite_mean(values: Draws | None) -> float:
@@ -196,15 +140,10 @@ def _convergence(x: Draws) -> tuple[float, float, float]:
     """Rank-normalised split R-hat, bulk ESS and tail ESS (5 % and 95 % quantiles), as ArviZ defines them."""
     if x.shape[1] < MIN_DRAWS or not np.isfinite(x).all():
         return math.nan, math.nan, math.nan
-    rhat = float(_arviz("rhat", x, method="rank")) if x.shape[0] > 1 else math.nan
-    bulk = _arviz("ess", x, method="bulk")
-    tail = _arviz("ess", x, method="tail", prob=(0.05, 0.95))
+    rhat = float(arviz("rhat", x, method="rank")) if x.shape[0] > 1 else math.nan
+    bulk = arviz("ess", x, method="bulk")
+    tail = arviz("ess", x, method="tail", prob=(0.05, 0.95))
     return rhat, float(bulk), float(tail)
-
-
-def _arviz(function: str, values: Shaped[np.ndarray, "..."], **options: Any) -> Any:
-    """A function of ArviZ's array layer."""
-    return getattr(array_stats(), function)(values, **options)
 
 
 def _wbic(llc: float, setting: Setting) -> float:
@@ -213,14 +152,6 @@ def _wbic(llc: float, setting: Setting) -> float:
     if n < 2 or not math.isclose(setting.nbeta, n / math.log(n), rel_tol=1e-6):
         return math.nan
     return n * (setting.loss_at_w0 + llc / setting.nbeta)
-
-
-def _virial(draws: Draws | None, setting: Setting) -> Virial:
-    if draws is None:
-        return Virial(math.nan, setting.dim, math.nan, math.nan)
-    value, mcse = mean_with_error(draws)
-    z = (value - setting.dim) / mcse if mcse > 0 else math.nan
-    return Virial(value, setting.dim, mcse, z)
 
 
 def _importance(x: Draws, log_weight: Draws | None) -> Importance | None:
@@ -245,24 +176,18 @@ def _importance(x: Draws, log_weight: Draws | None) -> Importance | None:
     return Importance(llc, mcse, khat, float(1.0 / np.sum(weights**2)), z)
 
 
-def _bias(x: Draws, trace: Trace, setting: Setting) -> Bias | None:
-    """Chain and companion share their noise, so each mean below is taken of their difference, draw by draw."""
-    coarse_loss = trace.get("coarse_loss")
-    if coarse_loss is None or np.isnan(coarse_loss).all():
-        return None
-    excess = llc_draws(coarse_loss, setting.nbeta, setting.loss_at_w0) - x
-    value, mcse = mean_with_error(excess)
-    llc, llc_mcse = mean_with_error(x - excess)
-    virial = 2.0 * np.asarray(trace["virial"], np.float64) - trace["coarse_virial"]
-    return Bias(
-        value=value,
-        mcse=mcse,
-        z=value / mcse if mcse > 0 else math.nan,
-        llc=llc,
-        llc_mcse=llc_mcse,
-        interval90=_interval90(llc, llc_mcse),
-        virial=_virial(virial, setting),
-    )
+def _column(trace: Trace, name: str) -> Draws:
+    """In float64; NaN where it is missing."""
+    values = trace.get(name)
+    return np.full(trace["loss"].shape, math.nan) if values is None else np.asarray(values, np.float64)
+
+
+def _bias(x: Draws, trace: Trace, setting: Setting, ess: float) -> Bias | None:
+    virial, coarse_loss, work = (_column(trace, name) for name in ("virial", "coarse_loss", "work"))
+    if not np.isnan(coarse_loss).all():
+        coarse = llc_draws(coarse_loss, setting.nbeta, setting.loss_at_w0), _column(trace, "coarse_virial")
+        return from_companions(x, virial, coarse, setting.dim)
+    return None if np.isnan(work).all() else from_work(x, virial, work, ess, setting.dim)
 
 
 def _smoothed(log_weight: Float[np.ndarray, " draw"]) -> tuple[Float[np.ndarray, " draw"], float]:
@@ -273,7 +198,7 @@ def _smoothed(log_weight: Float[np.ndarray, " draw"]) -> tuple[Float[np.ndarray,
     if largest[-1] - largest[0] < _ALL_BUT_EQUAL:
         return log_weight, 0.0
     # ArviZ takes log likelihoods, whose weights are their inverse.
-    log_smooth, khat = _arviz("psislw", -log_weight)
+    log_smooth, khat = arviz("psislw", -log_weight)
     return log_smooth, float(khat)
 
 

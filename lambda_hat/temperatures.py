@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import chdtrc, logsumexp, ndtr
 
-from lambda_hat.statistics import LLC
+from lambda_hat.mean_error import LLC
 
 MIN_TEMPERATURES = 4
 # Below this chance that noise alone explains the misfit, the lowest temperature is not asymptotic and is dropped.

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from lambda_hat.batch_means import Draws
 from lambda_hat.samplers.base import StepInfo
-from lambda_hat.statistics import Draws, Setting, Trace, WarmupTrace, llc_draws
+from lambda_hat.statistics import Setting, Trace, WarmupTrace, llc_draws
 
 if TYPE_CHECKING:
     import h5netcdf

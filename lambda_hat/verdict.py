@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
+from lambda_hat.batch_means import Draws
 from lambda_hat.bounds import curvatures, gradient_bias_bound, noise_virial
-from lambda_hat.statistics import MIN_DRAWS, Draws, Setting, Statistics, Trace, llc_draws
+from lambda_hat.mean_error import MIN_DRAWS
+from lambda_hat.statistics import Setting, Statistics, Trace, llc_draws
 
 MAX_RHAT = 1.01
 MIN_ESS = 400.0
@@ -190,10 +192,12 @@ def _bias(statistics: Statistics, setting: Setting) -> Iterator[str]:
         cause = (
             ", mostly because the minibatches' gradients are noisy: raise sampler.batch_size, or" if is_noise else ":"
         )
+        is_tuned = "energy_variance" in setting.sampler
+        knob = "sampler.energy_variance" if is_tuned else "sampler.step_size (auto: sampler.target_bias)"
         yield (
             f"the step size adds {bias.value:.3g} +- {bias.mcse:.2g} to the LLC ({bias.z:+.1f} errors)"
-            f"{cause} lower sampler.step_size (auto: sampler.target_bias), or take the value without it, bias.llc = "
-            f"{bias.llc:.4g} +- {bias.llc_mcse:.2g}, which is right to first order"
+            f"{cause} lower {knob}, or take the value without it, bias.llc = {bias.llc:.4g} +- {bias.llc_mcse:.2g}, "
+            f"which is right to first order"
         )
 
 

@@ -82,6 +82,45 @@ def test_companions_that_are_lost_are_told() -> None:
     assert document["value"] is None
 
 
+def unadjusted(step: float, num_draws: int = 2000, num_steps: int = 3) -> dict[str, np.ndarray]:
+    """Leapfrog on a standard normal of 10 dimensions with a new momentum for each draw, and no accept or reject. Its
+    law has the variance 1 / (1 - step^2 / 4): the LLC is 5 of that, where 5 is exact."""
+    rng = np.random.default_rng(3)
+    u = rng.standard_normal((4, 10)) / math.sqrt(1 - step**2 / 4)
+    traces: dict[str, list[np.ndarray]] = {"loss": [], "virial": [], "work": []}
+    for _ in range(num_draws):
+        momentum = rng.standard_normal(u.shape)
+        before = 0.5 * (u**2 + momentum**2).sum(1)
+        for _ in range(num_steps):
+            momentum = momentum - 0.5 * step * u
+            u = u + step * momentum
+            momentum = momentum - 0.5 * step * u
+        square = (u**2).sum(1)
+        traces["loss"].append(0.5 * square / NBETA)
+        traces["virial"].append(square)
+        traces["work"].append(0.5 * square + 0.5 * (momentum**2).sum(1) - before)
+    return {name: np.stack(values, 1) for name, values in traces.items()}
+
+
+def test_the_work_of_an_integrator_tells_its_bias() -> None:
+    """Sees the sign, a window that misses work, and an error that forgets what LLC and bias share."""
+    step = 0.5
+    found = estimate(unadjusted(step), Setting(NBETA, 0.0, 10, 1000, 0.0, {}))
+    assert found.llc - 5 > 4 * found.llc_mcse
+    assert found.bias is not None
+    assert found.bias.mcse < 0.05
+    assert found.bias.value == pytest.approx(5 / (1 - step**2 / 4) - 5, abs=4 * found.bias.mcse)
+    assert found.bias.llc == pytest.approx(5, abs=4 * found.bias.llc_mcse)
+    assert abs(found.bias.virial.z) < 4
+    assert found.virial.z > 4
+
+
+def test_what_tunes_the_step_is_what_to_lower() -> None:
+    setting = Setting(NBETA, 0.0, 10, 1000, 0.0, {}, {"energy_variance": 1e-2})
+    (reason,) = [one for one in estimate(unadjusted(0.7), setting).reasons if one.startswith("the step size adds")]
+    assert ": lower sampler.energy_variance, or take the value without it" in reason
+
+
 def test_the_summary_tells_it() -> None:
     analysis = {
         "run_id": "run_sgld_0", "exact_llc": None, "known_lambda": None, "fge": 1.0, "seconds": {"sampling": 1.0},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lambda_hat.estimate import LLC, Setting, agreement, efficiency, estimate, llc_draws, quick_llc, running_llc
-from lambda_hat.statistics import mean_with_error
+from lambda_hat.mean_error import mean_with_error
 
 NBETA, LOSS_AT_W0, DIM = 200.0, 0.7, 50
 
@@ -76,6 +76,18 @@ def test_error_has_what_a_weak_memory_of_many_draws_adds() -> None:
     found = [mean_with_error(math.sqrt(0.98) * rng.standard_normal(shape) + slow) for slow in weak]
     true_error = math.sqrt((0.98 + 0.02 * (1 + phi) / (1 - phi)) / 4000)
     assert np.mean([one.mcse for one in found]) == pytest.approx(true_error, rel=0.1)
+
+
+def test_error_has_what_negative_autocorrelations_take_away() -> None:
+    """Sees a chain that turns back taken for a reversible one: the ESS of those leaves negative autocorrelations out,
+    and its error is a fifth too large."""
+    rng, shape, back = np.random.default_rng(9), (4, 500), 0.3
+    noise = rng.standard_normal((60, *shape[:-1], shape[-1] + 2))
+    swinging = noise[..., 2:] + 0.3 * noise[..., 1:-1] - back * noise[..., :-2]
+    true_error = (1 + 0.3 - back) / math.sqrt(2000)
+    found = [mean_with_error(values, is_reversible=False).mcse for values in swinging]
+    assert np.mean(found) == pytest.approx(true_error, rel=0.1)
+    assert np.mean([mean_with_error(values).mcse for values in swinging]) > 1.12 * true_error
 
 
 def test_wbic_only_at_its_own_temperature() -> None:

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("lambda_hat", "lambda_hat.presets", "lambda_hat.config"),
     # The core.
-    ("lambda_hat.targets", "lambda_hat.array_layer", "lambda_hat.batch_means", "lambda_hat.statistics"),
+    ("lambda_hat.targets", "lambda_hat.array_layer", "lambda_hat.batch_means", "lambda_hat.mean_error"),
+    ("lambda_hat.step_bias", "lambda_hat.statistics"),
     ("lambda_hat.posterior", "lambda_hat.bounds", "lambda_hat.verdict", "lambda_hat.temperatures"),
     ("lambda_hat.samplers", "lambda_hat.estimate"),
     ("lambda_hat.chain", "lambda_hat.plateau"),
@@ -51,7 +52,7 @@ LAYERS = (
     ("lambda_hat.cli",),
 )
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
-CORE = tuple(name for layer in LAYERS[1:5] for name in layer)
+CORE = tuple(name for layer in LAYERS[1:6] for name in layer)
 COMMANDS = ("lambda_hat.cli", "lambda_hat.commands")
 NOT_IN_CORE = {"os", "pathlib", "time", "logging", "hydra", "omegaconf"}
 ENTRIES = (*LAYERS[LEVEL["lambda_hat.entry"]], "hydra_plugins", "launch.backend", "launch.driver", "launch.document",

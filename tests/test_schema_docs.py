@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lambda_hat.run import execute
-from lambda_hat.statistics import Bias, Importance
+from lambda_hat.statistics import Importance
+from lambda_hat.step_bias import Bias
 from lambda_hat.store import Store
 from tests.jobs import HMC, make_job
 

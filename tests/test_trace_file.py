@@ -28,6 +28,7 @@ def trace(draws: int, dtype: str = "float64", seed: int = 0) -> dict[str, np.nda
         "diverged": rng.random(shape) < 0.1,
         "coarse_loss": np.full(shape, np.nan, dtype),
         "coarse_virial": np.full(shape, np.nan, dtype),
+        "work": rng.normal(0, 0.1, shape).astype(dtype),
     }
 
 
@@ -69,7 +70,8 @@ def test_xarray_and_arviz_read_it(tmp_path: Path) -> None:
         llc = tree["posterior"]["llc"].values
         np.testing.assert_array_equal(llc, 200.0 * (sampling["loss"] - 0.7))
         stats = tree["sample_stats"]
-        assert set(stats.data_vars) == {"loss", "virial", "log_weight", "gradients", "acceptance_rate", "diverging"}
+        kept = {"loss", "virial", "log_weight", "gradients", "acceptance_rate", "diverging", "work"}
+        assert set(stats.data_vars) == kept
         assert stats["diverging"].dtype == bool
         assert tree["warmup_sample_stats"].sizes["draw"] == 10
         assert float(arviz_stats.summary(tree, round_to="none")["mean"]["llc"]) == pytest.approx(llc.mean())

@@ -39,6 +39,7 @@ class StepInfo(NamedTuple):
     from q (variational). gradients: gradients taken (int), each of
     ``batch_size`` rows, or of all where a sampler has none. acceptance: a probability. diverged: bool.
     coarse_loss, coarse_virial: those of a companion chain, coupled to this one, whose step size is twice as large.
+    work: what the integrator's steps since the last draw have added to the energy, where no Metropolis step undoes it.
     """
 
     loss: "Float[Array, ' chain']"
@@ -50,10 +51,11 @@ class StepInfo(NamedTuple):
     diverged: "Bool[Array, ' chain']"
     coarse_loss: "Float[Array, ' chain']"
     coarse_virial: "Float[Array, ' chain']"
+    work: "Float[Array, ' chain']"
 
 
 # What step_info need not be told.
-_FLOATS = ("virial", "energy", "log_weight", "acceptance", "coarse_loss", "coarse_virial")
+_FLOATS = ("virial", "energy", "log_weight", "acceptance", "coarse_loss", "coarse_virial", "work")
 
 
 class Kernel(NamedTuple):
@@ -111,8 +113,8 @@ def per_chain(function: Callable[..., Any], num_chains: int, *, sequential: bool
 def thin(
     step: Callable[[Any, Any], tuple[Any, StepInfo]], steps_per_draw: int
 ) -> Callable[[Any, Any], tuple[Any, StepInfo]]:
-    """One draw of ``steps_per_draw`` calls of ``step``: gradients add up, divergences are or-ed, acceptance and
-    virial are averaged, the rest is the last call's."""
+    """One draw of ``steps_per_draw`` calls of ``step``: gradients and work add up, divergences are or-ed, acceptance
+    and virial are averaged, the rest is the last call's."""
     if steps_per_draw == 1:
         return step
     import jax
@@ -129,6 +131,7 @@ def thin(
             diverged=infos.diverged.any(0),
             acceptance=jnp.mean(infos.acceptance, 0),
             virial=jnp.mean(infos.virial, 0),
+            work=jnp.sum(infos.work, 0),
         )
 
     return draw

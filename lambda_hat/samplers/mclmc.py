@@ -96,7 +96,8 @@ class MCLMC:
         def move(key: "Key[Array, '']", state: State) -> "tuple[State, StepInfo, MCLMCInfo]":
             chains, tuned = state
             chains, info = moves(key, chains, tuned.L, tuned.step_size)
-            step_info = adaptation.info_at(posterior, chains, _GRADIENTS_PER_STEP, diverged=~info.nonans)
+            known = {"diverged": ~info.nonans, "work": info.energy_change}
+            step_info = adaptation.info_at(posterior, chains, _GRADIENTS_PER_STEP, **known)
             return State(chains, tuned), step_info, info
 
         def step(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from lambda_hat.config import ConfigError
+from lambda_hat.estimate import estimate
 from lambda_hat.samplers import adaptation
 from lambda_hat.samplers.adjusted_mclmc import AdjustedMCLMC
 from lambda_hat.samplers.chees_hmc import ChEESHMC
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.mclmc import MCLMC
+from lambda_hat.statistics import Setting
 from tests.samplers.problem import Problem, Run
 
 
@@ -102,6 +104,17 @@ def test_mclmc_finds_its_length_and_keeps_its_energy(problem: Problem) -> None:
         steps.append(float(run.state.tuned.step_size))
     np.testing.assert_allclose(lengths, np.sqrt(np.sum(1 / problem.precision)), rtol=0.2)
     assert 1.5 < steps[1] / steps[0] < 100 ** (1 / 6) * 1.5
+
+
+def test_mclmc_knows_the_bias_of_its_step(problem: Problem) -> None:
+    """Sees work of the wrong sign, or of the last step alone: the LLC is 3 % too low here, and says so."""
+    posterior = problem.posterior("float64")
+    trace = Run(MCLMC(energy_variance=3e-3), posterior).sample(3000)
+    setting = Setting(problem.nbeta, problem.gamma, 3, 1000, float(posterior.loss_at_w0), {})
+    found = estimate({name: column.T for name, column in trace.items()}, setting)
+    assert found.bias is not None
+    assert found.bias.llc == pytest.approx(problem.llc(), abs=4 * found.bias.llc_mcse)
+    assert found.bias.z < -4
 
 
 def test_without_warmup_what_is_given_is_used(problem: Problem) -> None:
