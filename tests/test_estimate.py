@@ -133,6 +133,16 @@ def test_weights_of_the_posterior_itself_change_nothing() -> None:
     assert not any("k-hat" in reason or "importance" in reason for reason in found.reasons)
 
 
+def test_a_heavy_tail_of_no_size_is_no_reason() -> None:
+    """Sees a k-hat of 2 held against weights of which one in a hundred is 3 % above all others."""
+    rng = np.random.default_rng(10)
+    x, rare = rng.chisquare(4, (4, 300)), rng.random((4, 300)) < 0.01
+    found = estimate(trace_of(x, log_weight=1e-4 * rng.standard_normal(x.shape) + 0.034 * rare), setting()).importance
+    assert found is not None
+    assert found.khat < 0.7
+    assert found.llc == pytest.approx(x.mean(), abs=0.1 * found.mcse)
+
+
 def test_json_has_null_for_what_cannot_be_had() -> None:
     """Sees NaN, numpy scalars and tuples on their way into analysis.json, which strict JSON readers refuse."""
     x = 10 + np.random.default_rng(6).standard_normal((4, 100))

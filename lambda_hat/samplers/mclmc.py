@@ -45,9 +45,9 @@ class MCLMC:
     decorrelates over the length L. One step of size $\epsilon$ is 2 gradients.
 
     Leaves pi invariant up to the integrator's error: there is no Metropolis step, the LLC is an energy average,
-    and energies err at O($\epsilon^2$). Robnik et al. 2023 (2212.08549). Warm-up follows their rule with all
-    chains pooled: $\epsilon$ such that the variance of the energy error of a step is ``energy_variance`` a
-    dimension, L = sqrt(sum of the posterior variances).
+    and energies err at O($\epsilon^2$), which the energy errors of the steps tell (:mod:`lambda_hat.step_bias`).
+    Robnik et al. 2023 (2212.08549). Warm-up follows their rule with all chains pooled: $\epsilon$ such that the
+    variance of the energy error of a step is ``energy_variance`` a dimension, L = sqrt(sum of the posterior variances).
 
     Args:
         step_size: $\epsilon$, a distance, at the start of warm-up; used as it is when ``num_warmup`` is 0.
