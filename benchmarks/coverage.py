@@ -22,7 +22,7 @@ from lambda_hat.estimate import Estimate, estimate
 from lambda_hat.mean_error import INTERVAL_90
 
 # Presets, but for what would cost hours a row: warm-ups are as long as these small problems need, trajectories are cut.
-_STOCHASTIC = {"step_size": 1e-3, "batch_size": 100, "num_warmup": 100, "dtype": "float32"}
+_STOCHASTIC = {"batch_size": 100, "num_warmup": 100, "dtype": "float32"}
 NODES: dict[str, dict[str, Any]] = {
     "hmc": {"_target_": f"{SAMPLERS}.hmc.HMC", "num_warmup": 300},
     "mala": {"_target_": f"{SAMPLERS}.mala.MALA", "num_warmup": 300},
@@ -34,13 +34,14 @@ NODES: dict[str, dict[str, Any]] = {
         "_target_": f"{SAMPLERS}.adjusted_mclmc.AdjustedMCLMC", "num_warmup": 200, "max_integration_steps": 12,
     },
     "mclmc": {"_target_": f"{SAMPLERS}.mclmc.MCLMC", "num_warmup": 300},
-    "sgld": {"_target_": f"{SAMPLERS}.sgld.SGLD", **_STOCHASTIC},
+    # Flat directions that momentum would cross need ten times as many updates.
+    "sgld": {"_target_": f"{SAMPLERS}.sgld.SGLD", **_STOCHASTIC, "steps_per_draw": 200, "target_bias": 0.03},
     "sghmc": {"_target_": f"{SAMPLERS}.sghmc.SGHMC", **_STOCHASTIC},
     "sgnht": {"_target_": f"{SAMPLERS}.sgnht.SGNHT", **_STOCHASTIC},
     "vi": {"_target_": f"{SAMPLERS}.vi.VI", "num_warmup": 300, "dtype": "float32"},
 }  # fmt: skip
 # Draws a chain; those of the others are dearer.
-NUM_DRAWS = {"hmc": 500, "mala": 500, "mclmc": 500}
+NUM_DRAWS = {"hmc": 500, "mala": 500, "mclmc": 500, "sgld": 500}
 # Its interval holds where k-hat is small: coverage is told, not judged.
 BOUNDED = ("vi",)
 _POPULATION = {"_target_": f"{TARGETS}.data.Population", "n": 1000}
