@@ -1,18 +1,22 @@
 """Advance the ensemble: the only place of jit and loops over draws. Pure; knows no sampler and no file.
 
 One compiled program per (sampler's static fields, target's shape, num_chains, phase) serves every length: the
-number of draws is an argument of a loop over a fixed buffer. Floats of the sampler, data and keys are
+number of draws is an argument of a loop over a fixed buffer. Floats of the sampler, data and seeds are
 arguments too, so runs that differ only in those share the program.
+
+Outside a program the state is a mapping of arrays, by their places in the kernel's own state. So a process that finds
+its programs made (:mod:`lambda_hat.programs`) neither builds the kernel nor imports what it is made of.
 """
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt32
 
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers.base import Kernel, Sampler, StepInfo, rows_a_gradient
@@ -20,6 +24,7 @@ from lambda_hat.samplers.base import Kernel, Sampler, StepInfo, rows_a_gradient
 # Draws that one call can record. The buffer is scalars only: 16384 draws of 8 chains are 5 MB.
 CAPACITY = 16384
 Phase = Literal["init", "warmup", "sampling"]
+State = dict[str, Array]
 # Scalars of a state, or of its ``tuned`` part, that are worth telling.
 _TUNED = ("step_size", "L")
 _PHASE_KEY = {"init": 0, "warmup": 1, "sampling": 2}
@@ -29,6 +34,7 @@ class _Plan(NamedTuple):
     """The static half of a run: what the compiled program depends on."""
 
     sampler: Sampler
+    model: Any
     num_chains: int
     phase: Phase
 
@@ -61,11 +67,15 @@ def _kernel(plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterio
     return _with_fields(plan.sampler, values).build(posterior, plan.num_chains)
 
 
-@functools.partial(jax.jit, static_argnames="plan")
-def _init(
-    plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, key: Key[Array, ""]
+def _key(phase: Phase, seed: UInt32[Array, ""]) -> Key[Array, ""]:
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), _PHASE_KEY[phase])
+
+
+@functools.partial(jax.jit, static_argnames="plan", inline=True)
+def _start(
+    plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, seed: UInt32[Array, ""]
 ) -> tuple[PyTree, StepInfo]:
-    jitter_key, init_key = jax.random.split(key)
+    jitter_key, init_key = jax.random.split(_key("init", seed))
     # Chains start apart, by a tenth of the posterior's width along a direction of unit curvature.
     scale = 0.1 / jnp.sqrt(posterior.nbeta + posterior.gamma)
     shape = (plan.num_chains, posterior.dim)
@@ -73,9 +83,31 @@ def _init(
     return _kernel(plan, hyper, posterior).init(init_key, u0)
 
 
+def _flat(state: PyTree) -> State:
+    """The leaves of the kernel's own state, named in their order."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {f"{number:06d}{jax.tree_util.keystr(path)}": leaf for number, (path, leaf) in enumerate(leaves)}
+
+
+def _restored(plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, state: State) -> PyTree:
+    """The kernel's own state."""
+    seed = jax.ShapeDtypeStruct((), jnp.uint32)
+    start = functools.partial(_start, plan._replace(phase="init"))  # traced once for all phases
+    own, _ = jax.eval_shape(start, hyper, posterior, seed)
+    return jax.tree.unflatten(jax.tree.structure(own), jax.tree.leaves(state))
+
+
 @functools.partial(jax.jit, static_argnames="plan")
-def _finish(plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, state: PyTree) -> PyTree:
-    return _kernel(plan, hyper, posterior).finish(state)
+def _init(
+    plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, seed: UInt32[Array, ""]
+) -> tuple[State, StepInfo]:
+    state, info = _start(plan, hyper, posterior, seed)
+    return _flat(state), info
+
+
+@functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
+def _finish(plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, state: State) -> State:
+    return _flat(_kernel(plan, hyper, posterior).finish(_restored(plan, hyper, posterior, state)))
 
 
 @functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
@@ -83,13 +115,14 @@ def _advance(
     plan: _Plan,
     hyper: dict[str, Float[Array, ""]],
     posterior: Posterior,
-    state: PyTree,
-    key: Key[Array, ""],
+    state: State,
+    seed: UInt32[Array, ""],
     stretch: _Stretch,
-) -> tuple[PyTree, StepInfo]:
-    kernel = _kernel(plan, hyper, posterior)
+) -> tuple[State, StepInfo]:
+    kernel, key = _kernel(plan, hyper, posterior), _key(plan.phase, seed)
     step = kernel.adapt if plan.phase == "warmup" else kernel.step
-    _, info = jax.eval_shape(step, key, state)
+    own = _restored(plan, hyper, posterior, state)
+    _, info = jax.eval_shape(step, key, own)
     trace = jax.tree.map(lambda leaf: jnp.zeros((CAPACITY, *leaf.shape), leaf.dtype), info)
 
     def body(index: Int[Array, ""], carry: tuple[PyTree, StepInfo]) -> tuple[PyTree, StepInfo]:
@@ -97,7 +130,13 @@ def _advance(
         state, info = step(jax.random.fold_in(key, stretch.start + index), state)
         return state, jax.tree.map(lambda buffer, leaf: buffer.at[index].set(leaf), trace, info)
 
-    return jax.lax.fori_loop(0, stretch.length, body, (state, trace))
+    own, trace = jax.lax.fori_loop(0, stretch.length, body, (own, trace))
+    return _flat(own), trace
+
+
+def jitted(function: Callable[..., Any], plan: Any, *arguments: Any) -> Any:
+    """How a compiled function is called where nothing is kept: JAX traces it at its first call in a process."""
+    return function(plan, *arguments)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,52 +148,49 @@ class Ensemble:
         posterior: Where it samples, in the sampler's dtype.
         num_chains: Chains advanced side by side.
         seed: The run's seed. Every key is ``fold_in(fold_in(key(seed), phase), draw)``.
+        call: Evaluates ``function(plan, *arguments)``, as :func:`jitted` does.
     """
 
     sampler: Sampler
     posterior: Posterior
     num_chains: int
     seed: int
+    call: Callable[..., Any] = jitted
 
     def _static(self, phase: Phase) -> tuple[_Plan, dict[str, float]]:
         static, hyper = _split(self.sampler)
-        return _Plan(static, self.num_chains, phase), hyper
+        return _Plan(static, self.posterior.target.model, self.num_chains, phase), hyper
 
-    def _key(self, phase: Phase) -> Key[Array, ""]:
-        return jax.random.fold_in(jax.random.key(self.seed, impl="threefry2x32"), _PHASE_KEY[phase])
-
-    def init(self) -> tuple[PyTree, StepInfo]:
+    def init(self) -> tuple[State, StepInfo]:
         """The chains' first state, and what it cost."""
-        state, info = self._init()
+        plan, hyper = self._static("init")
+        state, info = self.call(_init, plan, hyper, self.posterior, np.uint32(self.seed))
         gradients = np.asarray(info.gradients, np.int64) * self._rows_a_gradient
         return state, info._replace(gradients=gradients)
-
-    def _init(self) -> tuple[PyTree, StepInfo]:
-        plan, hyper = self._static("init")
-        return _init(plan, hyper, self.posterior, self._key("init"))
 
     @property
     def _rows_a_gradient(self) -> int:
         return rows_a_gradient(self.sampler, self.posterior.num_data)
 
-    def template(self) -> PyTree:
+    def template(self) -> State:
         """Shapes and dtypes of the state, without computing it: what a checkpoint must fit."""
-        return jax.eval_shape(self._init)[0]
+        plan, hyper = self._static("init")
+        return jax.eval_shape(functools.partial(_init, plan), hyper, self.posterior, np.uint32(self.seed))[0]
 
     @staticmethod
-    def tuned(state: PyTree) -> dict[str, float]:
+    def tuned(state: State) -> dict[str, float]:
         """What warm-up has chosen (or was given), by the names of the samplers' fields."""
-        nodes = (state, getattr(state, "tuned", None))
-        return {name: float(getattr(node, name)) for node in nodes for name in _TUNED if hasattr(node, name)}
+        places = {name.lstrip("0123456789"): leaf for name, leaf in state.items()}
+        return {name: float(places[at]) for name in _TUNED for at in (f".{name}", f".tuned.{name}") if at in places}
 
-    def finish(self, state: PyTree) -> PyTree:
-        """Freeze what warm-up tuned."""
+    def finish(self, state: State) -> State:
+        """Freeze what warm-up tuned; ``state`` is consumed."""
         plan, hyper = self._static("sampling")
-        return _finish(plan, hyper, self.posterior, state)
+        return self.call(_finish, plan, hyper, self.posterior, state)
 
     def advance(
-        self, state: PyTree, phase: Phase, start: int, length: int
-    ) -> tuple[PyTree, dict[str, Shaped[np.ndarray, "draw chain"]]]:
+        self, state: State, phase: Phase, start: int, length: int
+    ) -> tuple[State, dict[str, Shaped[np.ndarray, "draw chain"]]]:
         """``length`` steps of ``phase`` from step ``start``; ``state`` is consumed.
 
         A length of 0 compiles and does no work. Returns the new state and the trace, cut to ``length``.
@@ -162,8 +198,8 @@ class Ensemble:
         if not 0 <= length <= CAPACITY:
             raise ValueError(f"advance: length needs 0 to {CAPACITY} steps, got {length}; call it again for more")
         plan, hyper = self._static(phase)
-        key, stretch = self._key(phase), _Stretch(start, length)
-        state, trace = _advance(plan, hyper, self.posterior, state, key, stretch)
+        seed, stretch = np.uint32(self.seed), _Stretch(start, length)
+        state, trace = self.call(_advance, plan, hyper, self.posterior, state, seed, stretch)
         # Cut on the host: on the device every new length would be a new program.
         columns = {name: np.asarray(leaf)[:length] for name, leaf in trace._asdict().items()}
         # In rows: see rows_a_gradient.

@@ -6,7 +6,6 @@ import traceback
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lambda_hat.config import ConfigError, Job
@@ -79,6 +78,10 @@ def load_target(job: Job, store: Store) -> tuple[Target, dict[str, Any]]:
         raise ConfigError(
             [f"sampler.dtype: a float64 run needs a target built in float64, got {job.target_id} in float32"]
         )
-    leaves = {name: jnp.asarray(array) for name, array in sorted(arrays.items())}
-    target = Target(jnp.asarray(w0), leaves, job.model, meta["num_data"])
-    return target.astype(job.sampler.dtype), meta
+
+    def put(array: np.ndarray) -> jax.Array:
+        # Converted here, and not by jnp.asarray: each shape would be a small program of its own.
+        return jax.device_put(array.astype(job.sampler.dtype) if array.dtype.kind == "f" else array)
+
+    leaves = {name: put(array) for name, array in sorted(arrays.items())}
+    return Target(put(w0), leaves, job.model, meta["num_data"]), meta

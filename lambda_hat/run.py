@@ -26,6 +26,7 @@ from lambda_hat.ledger import Ledger, Pace
 from lambda_hat.memory import give_back
 from lambda_hat.posterior import localise
 from lambda_hat.prepare import NonFinite, RunError, ensure_target, load_target
+from lambda_hat.programs import Programs
 from lambda_hat.progress import Log, Reporter, Silent
 from lambda_hat.provenance import place, provenance
 from lambda_hat.stop import Interrupted, Stop
@@ -121,6 +122,7 @@ class _Run:
             localise(target, nbeta, self.job.posterior.gamma),
             self.job.num_chains,
             self.job.seed,
+            Programs(self.cache.shared),
         )
         loss_at_w0 = float(self.ensemble.posterior.loss_at_w0)
         if not np.isfinite(loss_at_w0):

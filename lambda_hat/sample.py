@@ -6,6 +6,7 @@ Imports are late, so that ``--help`` answers at once and a finished run is found
 from typing import TYPE_CHECKING
 
 from lambda_hat.entry import run_app
+from lambda_hat.memory import nothing_freed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,8 +34,9 @@ def sample(config: "DictConfig") -> None:
     if analysis is None:
         if job.rerun:
             set_aside(job, store)
-        from lambda_hat.progress import terminal_reporter
-        from lambda_hat.run import execute
+        with nothing_freed():
+            from lambda_hat.progress import terminal_reporter
+            from lambda_hat.run import execute
 
         with terminal_reporter() as reporter:
             analysis = execute(job, store, reporter).analysis

@@ -28,6 +28,7 @@ LAYERS = (
         "lambda_hat.provenance",
         "lambda_hat.stop",
         "lambda_hat.cache",
+        "lambda_hat.programs",
     ),
     ("lambda_hat.lease", "lambda_hat.store", "lambda_hat.ledger", "lambda_hat.trace_file"),
     ("lambda_hat.trash", "lambda_hat.experiments"),
@@ -82,6 +83,7 @@ WITH_JAX = {
     "lambda_hat.samplers.stochastic",
     "lambda_hat.chain",
     "lambda_hat.cache",
+    "lambda_hat.programs",
     "lambda_hat.prepare",
     "lambda_hat.run",
 }
