@@ -34,14 +34,17 @@ NODES: dict[str, dict[str, Any]] = {
         "_target_": f"{SAMPLERS}.adjusted_mclmc.AdjustedMCLMC", "num_warmup": 200, "max_integration_steps": 12,
     },
     "mclmc": {"_target_": f"{SAMPLERS}.mclmc.MCLMC", "num_warmup": 300},
-    # Flat directions that momentum would cross need ten times as many updates.
-    "sgld": {"_target_": f"{SAMPLERS}.sgld.SGLD", **_STOCHASTIC, "steps_per_draw": 200, "target_bias": 0.03},
+    # Without momentum, flat directions need many updates.
+    "sgld": {"_target_": f"{SAMPLERS}.sgld.SGLD", **_STOCHASTIC, "steps_per_draw": 200},
+    "sgld_rmsprop": {
+        "_target_": f"{SAMPLERS}.sgld.SGLD", **_STOCHASTIC, "steps_per_draw": 200, "precond": "rmsprop",
+    },
     "sghmc": {"_target_": f"{SAMPLERS}.sghmc.SGHMC", **_STOCHASTIC},
     "sgnht": {"_target_": f"{SAMPLERS}.sgnht.SGNHT", **_STOCHASTIC},
     "vi": {"_target_": f"{SAMPLERS}.vi.VI", "num_warmup": 300, "dtype": "float32"},
 }  # fmt: skip
 # Draws a chain; those of the others are dearer.
-NUM_DRAWS = {"hmc": 500, "mala": 500, "mclmc": 500, "sgld": 500}
+NUM_DRAWS = {"hmc": 500, "mala": 500, "mclmc": 500, "sgld": 500, "sgld_rmsprop": 500}
 # Its interval holds where k-hat is small: coverage is told, not judged.
 BOUNDED = ("vi",)
 _POPULATION = {"_target_": f"{TARGETS}.data.Population", "n": 1000}
