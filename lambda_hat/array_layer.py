@@ -1,10 +1,10 @@
 """ArviZ's array layer, which is NumPy and SciPy only, without the rest of ArviZ and without most of SciPy.
 
 A plain import runs the packages' ``__init__``, which load xarray, pandas and matplotlib, and SciPy's statistics, signal
-processing and optimisers, of which R-hat, ESS and MCSE need three functions: a second of every process that makes an
-estimate. So the layer is imported below stand-ins for its packages and for SciPy's; none of them stays in
-``sys.modules``, and whoever imports ArviZ or SciPy later gets all of it. Any other function of SciPy that the layer
-calls is imported at that call.
+processing and optimisers, of which R-hat, ESS and MCSE need two functions: a second of every process that makes an
+estimate. So the layer is imported below stand-ins for its packages and for SciPy's; nothing of that stays in
+``sys.modules``, and whoever imports ArviZ or SciPy later gets all of it. A function of SciPy that the layer does call
+is imported at that call.
 """
 
 import functools
@@ -18,17 +18,14 @@ from typing import Any
 
 import numpy as np
 
-_ARVIZ = ("arviz_stats", "arviz_stats.base")
-_SCIPY = (
-    "scipy.fft", "scipy.fft._pocketfft", "scipy.fftpack", "scipy.interpolate", "scipy.optimize", "scipy.signal",
-    "scipy.signal.windows", "scipy.sparse", "scipy.special", "scipy.stats",
-)  # fmt: skip
+_PACKAGE = "arviz_stats"
+_DEFERRED = ("fftpack", "interpolate", "optimize", "signal", "signal.windows", "sparse", "stats")
 
 
 @functools.cache
 def array_stats() -> Any:
     """``array_stats`` of ``arviz_stats.base``, whose methods are its diagnostics."""
-    if _ARVIZ[0] in sys.modules:
+    if _PACKAGE in sys.modules:
         from arviz_stats.base.array import array_stats
     else:
         with _stand_ins():
@@ -38,48 +35,33 @@ def array_stats() -> Any:
 
 @contextmanager
 def _stand_ins() -> Iterator[None]:
-    names = [name for name in (*_ARVIZ, *_SCIPY) if name not in sys.modules]
-    sys.modules.update({name: _Package(name) for name in names})
+    spec = find_spec(_PACKAGE)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"No module named {_PACKAGE!r}", name=_PACKAGE)
+    folders = list(spec.submodule_search_locations)
+    for name, path in ((_PACKAGE, folders), (f"{_PACKAGE}.base", [f"{folder}/base" for folder in folders])):
+        sys.modules[name] = ModuleType(name)
+        sys.modules[name].__path__ = path
+    deferred = {name: _Module(name) for name in (f"scipy.{part}" for part in _DEFERRED) if name not in sys.modules}
+    sys.modules.update(deferred)
     try:
-        light = _light_functions()
-        for name in set(names) & set(light):
-            vars(sys.modules[name]).update(light[name])
         yield
     finally:
-        for name in [name for name in sys.modules if name in names or name.partition(".")[0] == _ARVIZ[0]]:
+        for name in [name for name in sys.modules if name in deferred or name.partition(".")[0] == _PACKAGE]:
             del sys.modules[name]
 
 
-class _Package(ModuleType):
-    """A package whose modules can be imported without it. It is imported itself when one of its functions is called."""
-
-    def __init__(self, name: str):
-        super().__init__(name)
-        top, *inner = name.split(".")
-        spec = find_spec(top)
-        if spec is None or spec.submodule_search_locations is None:
-            raise ModuleNotFoundError(f"No module named {top!r}", name=top)
-        self.__path__ = ["/".join([folder, *inner]) for folder in spec.submodule_search_locations]
+class _Module(ModuleType):
+    """A module of SciPy that is imported when one of its functions is called."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return functools.partial(_call, self.__name__, name)
+        return _LIGHT.get((self.__name__, name)) or functools.partial(_call, self.__name__, name)
 
 
 def _call(module: str, name: str, *arguments: Any, **options: Any) -> Any:
     return getattr(importlib.import_module(module), name)(*arguments, **options)
-
-
-def _light_functions() -> dict[str, dict[str, Any]]:
-    """What every estimate calls, by SciPy's public name for it; below the stand-ins, from SciPy's compiled modules."""
-    from scipy.fft._pocketfft.pypocketfft import good_size
-    from scipy.special._ufuncs import ndtri
-
-    return {
-        "scipy.fftpack": {"next_fast_len": lambda target: good_size(target, True)},
-        "scipy.stats": {"norm": SimpleNamespace(ppf=ndtri), "rankdata": _rankdata},
-    }
 
 
 def _rankdata(values: np.ndarray, method: str, nan_policy: str) -> np.ndarray:
@@ -89,3 +71,17 @@ def _rankdata(values: np.ndarray, method: str, nan_policy: str) -> np.ndarray:
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (0.5 * (last - counts + 1 + last))[place].reshape(values.shape)
+
+
+def _ppf(probability: np.ndarray) -> np.ndarray:
+    """``scipy.stats.norm.ppf``."""
+    from scipy.special import ndtri
+
+    return ndtri(probability)
+
+
+# What every estimate calls of ``scipy.stats``, whose import takes half a second.
+_LIGHT: dict[tuple[str, str], Any] = {
+    ("scipy.stats", "rankdata"): _rankdata,
+    ("scipy.stats", "norm"): SimpleNamespace(ppf=_ppf),
+}

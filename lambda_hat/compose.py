@@ -23,6 +23,8 @@ from lambda_hat.presets import config_dir
 
 OverrideSet = tuple[Override, ...]
 Config = dict[str, Any]
+# A sweep over null alone: Hydra's choice() takes none.
+_NULL = "null,null"
 
 
 class Composed(NamedTuple):
@@ -68,7 +70,7 @@ class Composer:
                 axes[key] = [override]
             elif override.is_discrete_sweep():
                 texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
-                axes[key] = [self._read(text) for text in texts]
+                axes[key] = [self._read(text) for text in (texts[:1] if argument == f"{key}={_NULL}" else texts)]
             else:
                 faults.append(f"{key}: needs a list of values to sweep over, got {argument}")
         if faults:
@@ -199,7 +201,8 @@ def deferred(arguments: list[str]) -> list[str]:
         is_group = (config_dir() / override.key_or_group).is_dir()
         if override.is_sweep_override() or override.is_hydra_override() or override.is_delete() or is_group:
             return argument
-        return f"{override.get_key_element()}=choice({override.get_value_element_as_str()})"
+        value = override.get_value_element_as_str()
+        return f"{override.get_key_element()}={_NULL if override.value() is None else f'choice({value})'}"
 
     return [defer(argument) if argument in overrides else argument for argument in arguments]
 

@@ -34,7 +34,6 @@ def run_app(config_name: str, task: "Callable[[DictConfig], Any]") -> None:
         return
     with nothing_freed():
         import hydra
-        from hydra._internal.hydra import Hydra
         from hydra.core.utils import env_override
 
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -44,9 +43,6 @@ def run_app(config_name: str, task: "Callable[[DictConfig], Any]") -> None:
         sys.argv[1:] = deferred(arguments)
     else:
         task = _past_hydra(task)
-        if not any(argument.startswith("hydra.mode") for argument in arguments):
-            # Hydra would compose the whole config once more, to see whether it says hydra.mode=MULTIRUN.
-            Hydra.get_mode = _unsaid
     try:
         # Otherwise Hydra prints errors in its own words, and a traceback for all but its own, before we see them.
         with env_override({"HYDRA_FULL_ERROR": "1"}):
@@ -57,10 +53,6 @@ def run_app(config_name: str, task: "Callable[[DictConfig], Any]") -> None:
         if faults is None:
             raise error from None
         sys.exit("\n".join(f"error: {fault}" for fault in faults))
-
-
-def _unsaid(*_: Any, **__: Any) -> None:
-    """The mode that the config says, where it says none."""
 
 
 class _Raised(BaseException):

@@ -50,6 +50,8 @@ def test_deferring_changes_no_value(composer: Composer) -> None:
         "store.root='a,b c'",
         "seed=3",
         "store.experiment='c=d'",
+        "budget.seconds=null",
+        "data.label=null",
     ]
     late = deferred(["-m", *arguments, "hydra/launcher=local", "sampler=hmc,sgld"])
     assert late[0] == "-m"
