@@ -189,7 +189,8 @@ def _bias(x: Draws, trace: Trace, setting: Setting, ess: float) -> Bias | None:
     if not np.isnan(coarse_loss).all():
         coarse = llc_draws(coarse_loss, setting.nbeta, setting.loss_at_w0), _column(trace, "coarse_virial")
         return from_companions(x, virial, coarse, setting.dim)
-    return None if np.isnan(work).all() else from_work(x, virial, work, ess, setting.dim)
+    # A run that was begun before work was recorded does not know that of its first draws.
+    return None if np.isnan(work).any() else from_work(x, virial, work, ess, setting.dim)
 
 
 def _smoothed(log_weight: Float[np.ndarray, " draw"]) -> tuple[Float[np.ndarray, " draw"], float]:

@@ -40,10 +40,11 @@ def test_the_bias_is_the_difference_and_its_error_that_of_the_difference() -> No
     assert high - low == pytest.approx(2 * 1.645 * found.llc_mcse, rel=1e-3)
 
 
-def test_without_companions_there_is_no_bias() -> None:
+def test_without_companions_and_all_of_the_work_there_is_no_bias() -> None:
     x = 25 + np.random.default_rng(1).standard_normal(SHAPE)
     setting = Setting(NBETA, 1.0, DIM, 1000, LOSS_AT_W0, {})
-    for columns in ({}, {"coarse_loss": np.full(SHAPE, np.nan)}):
+    begun_before = np.where(np.arange(SHAPE[1]) < 100, np.nan, 0.1) * np.ones(SHAPE)
+    for columns in ({}, {"coarse_loss": np.full(SHAPE, np.nan)}, {"work": begun_before}):
         assert estimate({"loss": LOSS_AT_W0 + x / NBETA, **columns}, setting).bias is None
 
 
