@@ -190,7 +190,8 @@ def _bias(x: Draws, trace: Trace, setting: Setting, ess: float) -> Bias | None:
         coarse = llc_draws(coarse_loss, setting.nbeta, setting.loss_at_w0), _column(trace, "coarse_virial")
         return from_companions(x, virial, coarse, setting.dim)
     # A run that was begun before work was recorded does not know that of its first draws.
-    return None if np.isnan(work).any() else from_work(x, virial, work, ess, setting.dim)
+    is_known = work.size > 0 and not np.isnan(work).any()
+    return from_work(x, virial, work, ess, setting.dim) if is_known else None
 
 
 def _smoothed(log_weight: Float[np.ndarray, " draw"]) -> tuple[Float[np.ndarray, " draw"], float]:
