@@ -1,4 +1,5 @@
-"""Advance the ensemble: the only place of jit and loops over draws. Pure; knows no sampler and no file.
+"""Advance the ensemble: the only place of jit, of loops over draws, and of sharing chains out over devices. Pure;
+knows no sampler and no file.
 
 One compiled program per (sampler's static fields, target's shape, num_chains, phase) serves every length: the
 number of draws is an argument of a loop over a fixed buffer. Floats of the sampler, data and seeds are
@@ -6,6 +7,9 @@ arguments too, so runs that differ only in those share the program.
 
 Outside a program the state is a mapping of arrays, by their places in the kernel's own state. So a process that finds
 its programs made (:mod:`lambda_hat.programs`) neither builds the kernel nor imports what it is made of.
+
+The devices that a process has (one for each core that it may use: :mod:`lambda_hat.devices`) share the chains out, and
+meet only where warm-up pools them. A chain's numbers do not depend on their number.
 """
 
 import dataclasses
@@ -16,10 +20,11 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt32
 
 from lambda_hat.posterior import Posterior
-from lambda_hat.samplers.base import Kernel, Sampler, StepInfo, rows_a_gradient
+from lambda_hat.samplers.base import CHAINS, Kernel, Sampler, StepInfo, group_size, rows_a_gradient
 
 # Draws that one call can record. The buffer is scalars only: 16384 draws of 8 chains are 5 MB.
 CAPACITY = 16384
@@ -28,15 +33,51 @@ State = dict[str, Array]
 # Scalars of a state, or of its ``tuned`` part, that are worth telling.
 _TUNED = ("step_size", "L")
 _PHASE_KEY = {"init": 0, "warmup": 1, "sampling": 2}
+# How arrays lie on the devices: whole on each, or with the chains shared out.
+_WHOLE, _SPLIT = PartitionSpec(), PartitionSpec(CHAINS)
 
 
 class _Plan(NamedTuple):
-    """The static half of a run: what the compiled program depends on."""
+    """The static half of a run: what the compiled program depends on.
+
+    num_chains: of each device. split: of the state's arrays, which have a chain axis that the devices share out; empty
+    where one device has all chains.
+    """
 
     sampler: Sampler
     model: Any
     num_chains: int
     phase: Phase
+    num_devices: int = 1
+    split: tuple[str, ...] = ()
+
+
+class _Sharing(NamedTuple):
+    """Several devices: how many, which of the state's arrays they split, and what all of them read."""
+
+    num_devices: int
+    split: tuple[str, ...]
+    posterior: Posterior
+
+    def placed(self, state: "State") -> "State":
+        """The state where the devices expect it."""
+        mesh = _mesh(self.num_devices)
+        places = {name: NamedSharding(mesh, spec) for name, spec in _specs(state, self.split).items()}
+        return jax.device_put(state, places)
+
+
+def _num_devices(num_chains: int, dim: int) -> int:
+    """As many as there are, or fewer where each would not have equally many groups of chains."""
+    num_groups = num_chains // group_size(num_chains, dim)
+    return max(count for count in range(1, len(jax.devices()) + 1) if num_groups % count == 0)
+
+
+def _mesh(num_devices: int) -> Mesh:
+    return Mesh(np.array(jax.devices()[:num_devices]), (CHAINS,))
+
+
+def _specs(state: "State", split: tuple[str, ...]) -> dict[str, PartitionSpec]:
+    return {name: _SPLIT if name in split else _WHOLE for name in state}
 
 
 class _Stretch(NamedTuple):
@@ -119,6 +160,27 @@ def _advance(
     seed: UInt32[Array, ""],
     stretch: _Stretch,
 ) -> tuple[State, StepInfo]:
+    if plan.num_devices == 1:
+        return _steps(plan, hyper, posterior, state, seed, stretch)
+    specs = _specs(state, plan.split)
+    on_all = jax.shard_map(
+        functools.partial(_steps, plan),
+        mesh=_mesh(plan.num_devices),
+        in_specs=(_WHOLE, _WHOLE, specs, _WHOLE, _WHOLE),
+        out_specs=(specs, PartitionSpec(None, CHAINS)),
+        check_vma=False,
+    )
+    return on_all(hyper, posterior, state, seed, stretch)
+
+
+def _steps(
+    plan: _Plan,
+    hyper: dict[str, Float[Array, ""]],
+    posterior: Posterior,
+    state: State,
+    seed: UInt32[Array, ""],
+    stretch: _Stretch,
+) -> tuple[State, StepInfo]:
     kernel, key = _kernel(plan, hyper, posterior), _key(plan.phase, seed)
     step = kernel.adapt if plan.phase == "warmup" else kernel.step
     own = _restored(plan, hyper, posterior, state)
@@ -161,6 +223,22 @@ class Ensemble:
         static, hyper = _split(self.sampler)
         return _Plan(static, self.posterior.target.model, self.num_chains, phase), hyper
 
+    @functools.cached_property
+    def _sharing(self) -> _Sharing | None:
+        num_devices = _num_devices(self.num_chains, self.posterior.dim)
+        if num_devices == 1:
+            return None
+        # The arrays that have a chain axis are those that fewer chains make smaller.
+        fewer = dataclasses.replace(self, num_chains=self.num_chains // num_devices).template()
+        split = tuple(name for name, leaf in self.template().items() if leaf.shape != fewer[name].shape)
+        everywhere = NamedSharding(_mesh(num_devices), _WHOLE)
+
+        def share(leaf: Array) -> Array:
+            # By way of the host: so all devices of a CPU read the same memory, and none gets a copy.
+            return jax.device_put(np.asarray(leaf), everywhere, may_alias=True)
+
+        return _Sharing(num_devices, split, jax.tree.map(share, self.posterior))
+
     def init(self) -> tuple[State, StepInfo]:
         """The chains' first state, and what it cost."""
         plan, hyper = self._static("init")
@@ -186,6 +264,8 @@ class Ensemble:
     def finish(self, state: State) -> State:
         """Freeze what warm-up tuned; ``state`` is consumed."""
         plan, hyper = self._static("sampling")
+        if self._sharing is not None:
+            state = jax.device_put(state, jax.devices()[0])
         return self.call(_finish, plan, hyper, self.posterior, state)
 
     def advance(
@@ -198,8 +278,12 @@ class Ensemble:
         if not 0 <= length <= CAPACITY:
             raise ValueError(f"advance: length needs 0 to {CAPACITY} steps, got {length}; call it again for more")
         plan, hyper = self._static(phase)
-        seed, stretch = np.uint32(self.seed), _Stretch(start, length)
-        state, trace = self.call(_advance, plan, hyper, self.posterior, state, seed, stretch)
+        seed, stretch, posterior = np.uint32(self.seed), _Stretch(start, length), self.posterior
+        if (sharing := self._sharing) is not None:
+            num_chains = self.num_chains // sharing.num_devices
+            plan = plan._replace(num_chains=num_chains, num_devices=sharing.num_devices, split=sharing.split)
+            posterior, state = sharing.posterior, sharing.placed(state)
+        state, trace = self.call(_advance, plan, hyper, posterior, state, seed, stretch)
         # Cut on the host: on the device every new length would be a new program.
         columns = {name: np.asarray(leaf)[:length] for name, leaf in trace._asdict().items()}
         # In rows: see rows_a_gradient.

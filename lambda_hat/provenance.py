@@ -1,13 +1,14 @@
 """Where a result came from: versions, commit, machine. Stands in every meta.json and analysis.json."""
 
 import functools
-import os
 import platform
 import socket
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from lambda_hat.devices import usable_cores
 
 _PACKAGES = ("lambda-hat", "jax", "jaxlib", "blackjax", "optax", "numpy", "scipy", "scikit-learn", "arviz-stats")
 
@@ -44,7 +45,7 @@ def _git(folder: Path, *words: str) -> str:
 
 def place(backend: str, device: str) -> dict[str, Any]:
     """Where and by what a stretch of a run was computed; a trace is bit-identical only within one such place."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(usable_cores())
     machine = {"host": socket.gethostname(), "backend": backend, "device": device, "cpu": cpu_model(), "cores": cores}
     return {**machine, "versions": versions(), **commit()}
 

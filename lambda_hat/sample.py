@@ -35,7 +35,10 @@ def sample(config: "DictConfig") -> None:
         if job.rerun:
             set_aside(job, store)
         with nothing_freed():
+            from lambda_hat.devices import one_a_core
             from lambda_hat.progress import terminal_reporter
+
+            one_a_core()
             from lambda_hat.run import execute
 
         with terminal_reporter() as reporter:

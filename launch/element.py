@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lambda_hat.config import ConfigError, Job, parse_job
+from lambda_hat.devices import one_a_core
 from lambda_hat.lease import LeaseLost
 from lambda_hat.progress import PlainReporter
 from lambda_hat.store import Document, Store, StoreError, read_config, write_status
@@ -178,6 +179,7 @@ def _do(task: Task, store: Store, backend: Backend, stop: Stop) -> None:
     if task.run_id is not None:
         _refuse_without_target(task, store)
     job = _frozen_job(task)
+    one_a_core()
     if backend.wants_gpu:
         _refuse_without_gpu()
     from lambda_hat import run as host_loop  # imports JAX

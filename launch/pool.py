@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
+from lambda_hat.devices import usable_cores
 from lambda_hat.progress import Reporter
 from lambda_hat.store import Store, write_status
 from launch.backend import Backend
@@ -49,7 +50,7 @@ class Pool:
     _waiting: list[Place] = field(default_factory=list)
     _tasks: dict[Place, list[Task]] = field(default_factory=dict)
     _called_off: set[Place] = field(default_factory=set)
-    _cores: list[int] = field(default_factory=lambda: _cores())
+    _cores: list[int] = field(default_factory=usable_cores)
 
     def run(self) -> None:
         """Start, watch and bury elements; returns when all are done, or stopped by a signal."""
@@ -248,12 +249,6 @@ def in_order(manifest: Manifest, of_targets: int, of_runs: int) -> list[Place]:
         target = unbuilt.pop(manifest.runs[element[0]].target, None)
         places += [Place(of_runs, index)] if target is None else [target, Place(of_runs, index)]
     return places
-
-
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def _settle(task: Task, state: str, error: str) -> None:

@@ -22,6 +22,7 @@ _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 os.environ |= {
     "MPLBACKEND": "Agg",
     "JAX_PLATFORMS": "cpu",
+    "JAX_NUM_CPU_DEVICES": "2",  # on any machine
     "JAX_COMPILATION_CACHE_DIR": str(_ROOT / ".cache" / "jax-tests" / _WORKER),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",

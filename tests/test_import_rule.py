@@ -21,6 +21,7 @@ LAYERS = (
     ("lambda_hat.samplers", "lambda_hat.estimate"),
     ("lambda_hat.chain", "lambda_hat.plateau"),
     # Files, clocks and signals.
+    ("lambda_hat.devices",),
     (
         "lambda_hat.files",
         "lambda_hat.memory",

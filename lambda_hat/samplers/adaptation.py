@@ -17,7 +17,7 @@ from blackjax.mcmc.integrators import IntegratorState
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from lambda_hat.posterior import Posterior
-from lambda_hat.samplers.base import Kernel, StepInfo, step_info, thin
+from lambda_hat.samplers.base import Kernel, StepInfo, pooled, step_info, thin
 
 _FIRST_WINDOW = 16
 # The step size of a transition is uniform on [eps/2, eps]: in the narrow valleys of a singular loss every full step may
@@ -187,7 +187,7 @@ class Rule(NamedTuple):
     """How a sampler tunes ``Adaptation.own``; pure functions, like a kernel's.
 
     ``start`` makes it from the first offsets; ``update`` follows each warm-up transition, given what was tuned and
-    where the chains stood before it.
+    where the chains of this device stood before it.
     """
 
     start: Callable[[Float[Array, "chain d"]], Any] = lambda _: ()
@@ -242,7 +242,8 @@ def tuned_kernel(
     def adapt(key: Key[Array, ""], state: State) -> tuple[State, StepInfo]:
         (chains, tuned), info, move = advance(key, state)
         own, target = rule.update(tuned, state.chains, move), sampler.target_acceptance
-        tuned = update(tuned, chains.position, info.acceptance, target=target, mass=sampler.mass, num_steps=num_steps)
+        positions, acceptance = pooled((chains.position, info.acceptance))
+        tuned = update(tuned, positions, acceptance, target=target, mass=sampler.mass, num_steps=num_steps)
         return State(chains, tuned._replace(own=own)), info
 
     def freeze(state: State) -> State:

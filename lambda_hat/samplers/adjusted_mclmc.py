@@ -73,7 +73,7 @@ class AdjustedMCLMC:
         def integrate(key, chain, step_size, inverse_mass, num_steps):
             return blackjax_kernel(key, chain, posterior.logdensity, step_size, (num_steps,), inverse_mass)
 
-        trajectories = per_chain(integrate, num_chains)
+        trajectories = per_chain(integrate, num_chains, posterior.dim)
 
         def transition(key: "Key[Array, '']", chains: "HMCState", tuned: "Adaptation") -> "tuple[HMCState, Move]":
             length_key, key = jax.random.split(key)

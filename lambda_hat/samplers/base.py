@@ -14,6 +14,10 @@ is never fed back. What was tuned lives in the state, so a resumed run never tun
 is the draw's own: derive one per chain with :func:`per_chain` (and one per inner update by splitting that), so
 that neither chunk length nor the number of devices can change a chain.
 
+Several devices share the chains out: ``build`` is then told the number of one device's chains, and ``adapt`` and
+``step`` see those alone. So whatever looks across chains takes them through :func:`pooled` first, which makes them
+all chains again, and what they share comes out the same on every device. ``init`` and ``finish`` see all chains.
+
 ``build`` runs inside a trace: float fields of the dataclass may be tracers there (two runs that differ in a
 step size share their compiled code), so compare them with ``jnp.where``, not with ``if``. Integer, boolean
 and string fields are static. Sampler modules import JAX and BlackJAX inside ``build`` only.
@@ -54,6 +58,11 @@ class StepInfo(NamedTuple):
     work: "Float[Array, ' chain']"
 
 
+# The axis of the mesh along which devices share out the chains.
+CHAINS = "chains"
+# Parameters from which on the chains run in groups. Below, what an operation costs to start counts: a group of 2 takes
+# a quarter more time a chain than 8 chains at once with 300 parameters, and no more with 985 (docs/benchmark.md).
+_LEAST_DIM = 900
 # What step_info need not be told.
 _FLOATS = ("virial", "energy", "log_weight", "acceptance", "coarse_loss", "coarse_virial", "work")
 
@@ -90,24 +99,82 @@ def step_info(loss: "Float[Array, ' chain']", gradients: "Int[Array, ' chain'] |
     return StepInfo(loss=loss, gradients=counts, **{**fields, **known})
 
 
-def per_chain(function: Callable[..., Any], num_chains: int, *, sequential: bool = False) -> Callable[..., Any]:
+def group_size(num_chains: int, dim: int) -> int:
+    """Chains that are computed side by side; a divisor of ``num_chains``, and of those of each device.
+
+    The last digits of a sum can depend on how many chains are, so their number must not depend on that of the devices.
+    """
+    if dim < _LEAST_DIM:
+        return num_chains
+    return next((size for size in range(2, num_chains) if num_chains % size == 0), num_chains)
+
+
+def per_chain(
+    function: Callable[..., Any], num_chains: int, dim: int, *, sequential: bool = False
+) -> Callable[..., Any]:
     """Lift ``function(key, chain_state, *shared)`` to the ensemble.
 
     The lifted function takes the draw's key, the chains' states on a leading axis, and the shared arguments
-    without one; each chain gets its own key by ``fold_in(key, chain)``. ``sequential`` runs the chains one after
-    another, for functions whose cost differs from chain to chain: side by side, each pays for the dearest.
+    without one; each chain gets its own key by ``fold_in(key, chain)``. The chains run in groups of
+    :func:`group_size`, one group after another. ``sequential`` runs the chains one after another, for functions whose
+    cost differs from chain to chain: side by side, each pays for the dearest.
     """
     import jax
     import jax.numpy as jnp
 
     def lifted(key: "Key[Array, '']", states: Any, *shared: Any) -> Any:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_chains))
+        first = jax.lax.axis_index(CHAINS) * num_chains if _is_shared_out() else 0
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(num_chains))
         if sequential:
             return jax.lax.map(lambda chain: function(*chain, *shared), (keys, states))
-        axes = (0, 0, *(None for _ in shared))
-        return jax.vmap(function, axes)(keys, states, *shared)
+        together = jax.vmap(function, (0, 0, *(None for _ in shared)))
+        return _in_groups(
+            lambda keys, states: together(keys, states, *shared), (keys, states), group_size(num_chains, dim)
+        )
 
     return lifted
+
+
+def _in_groups(function: Callable[..., Any], chains: Any, size: int) -> Any:
+    """``function(*chains)``, for ``size`` of the chains at a time.
+
+    As ``lax.map`` does it, but without another axis: XLA would sum over both in another order than over all chains.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    num_chains = len(jax.tree.leaves(chains)[0])
+    if size == num_chains:
+        return function(*chains)
+    function = jax.jit(function)  # traced once, though called twice
+
+    def group(first: Any) -> Any:
+        return function(*jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, size), chains))
+
+    def body(index: Any, found: Any) -> Any:
+        first = index * size
+        update = jax.lax.dynamic_update_slice_in_dim
+        return jax.tree.map(lambda whole, part: update(whole, part, first, 0), found, group(first))
+
+    shapes = jax.eval_shape(group, 0)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((num_chains, *leaf.shape[1:]), leaf.dtype), shapes)
+    return jax.lax.fori_loop(0, num_chains // size, body, nothing)
+
+
+def pooled(chains: Any) -> Any:
+    """Arrays of all chains, from those of this device (chain axis first)."""
+    import jax
+
+    if not _is_shared_out():
+        return chains
+    return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, CHAINS, tiled=True), chains)
+
+
+def _is_shared_out() -> bool:
+    """Whether what is being traced is one device's share."""
+    import jax
+
+    return CHAINS in jax.sharding.get_abstract_mesh().manual_axes
 
 
 def thin(

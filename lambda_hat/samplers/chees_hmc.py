@@ -64,7 +64,7 @@ class ChEESHMC:
         def integrate(key, chain, step_size, inverse_mass, num_steps):
             return blackjax_kernel(key, chain, posterior.logdensity, step_size, inverse_mass, num_steps)
 
-        trajectories = per_chain(integrate, num_chains)
+        trajectories = per_chain(integrate, num_chains, posterior.dim)
 
         def transition(key: "Key[Array, '']", chains: "HMCState", tuned: "Adaptation") -> "tuple[HMCState, Move]":
             length_key, key = jax.random.split(key)

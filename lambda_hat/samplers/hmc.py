@@ -57,7 +57,7 @@ class HMC:
         def trajectory(key, chain, step_size, inverse_mass, num_steps):
             return blackjax_kernel(key, chain, posterior.logdensity, step_size, inverse_mass, num_steps)
 
-        trajectories = per_chain(trajectory, num_chains)
+        trajectories = per_chain(trajectory, num_chains, posterior.dim)
 
         def transition(key: "Key[Array, '']", chains: "HMCState", tuned: "Adaptation") -> "tuple[HMCState, Move]":
             length_key, key = jax.random.split(key)

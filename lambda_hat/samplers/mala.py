@@ -53,7 +53,7 @@ class MALA:
             # BlackJAX's step size is half of epsilon.
             return blackjax_kernel(key, MALAState(*chain), posterior.logdensity, 0.5 * step_size)
 
-        steps = per_chain(step, num_chains)
+        steps = per_chain(step, num_chains, posterior.dim)
 
         def transition(key: "Key[Array, '']", chains: "HMCState", tuned: "Adaptation") -> "tuple[HMCState, Move]":
             moved, info = steps(key, chains, tuned.step_size)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config import STRICT, ConfigError, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, StepInfo, per_chain, thin
+from lambda_hat.samplers.base import Kernel, StepInfo, per_chain, pooled, thin
 
 if TYPE_CHECKING:
     from blackjax.mcmc.integrators import IntegratorState
@@ -85,9 +85,11 @@ class MCLMC:
         num_steps = self.num_warmup * self.steps_per_draw
         blackjax_kernel = blackjax.mclmc.build_kernel()
         moves = per_chain(
-            lambda key, chain, L, step: blackjax_kernel(key, chain, posterior.logdensity, 1.0, L, step), num_chains
+            lambda key, chain, L, step: blackjax_kernel(key, chain, posterior.logdensity, 1.0, L, step),
+            num_chains,
+            posterior.dim,
         )
-        begin = per_chain(lambda key, u: blackjax.mclmc.init(u, posterior.logdensity, key), num_chains)
+        begin = per_chain(lambda key, u: blackjax.mclmc.init(u, posterior.logdensity, key), num_chains, posterior.dim)
 
         def init(key: "Key[Array, '']", u0: "Float[Array, 'chain d']") -> tuple[State, StepInfo]:
             chains = begin(key, u0)
@@ -105,8 +107,9 @@ class MCLMC:
 
         def adapt(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
             (chains, tuned), info, kernel_info = move(key, state)
-            xi = kernel_info.energy_change**2 / (posterior.dim * self.energy_variance)
-            tuned = _tune_length(_tune_step(tuned, xi, ~info.diverged), chains.position, num_steps)
+            change, is_sound, positions = pooled((kernel_info.energy_change, kernel_info.nonans, chains.position))
+            xi = change**2 / (posterior.dim * self.energy_variance)
+            tuned = _tune_length(_tune_step(tuned, xi, is_sound), positions, num_steps)
             return State(chains, tuned), info
 
         draw, warm = thin(step, self.steps_per_draw), thin(adapt, self.steps_per_draw)

@@ -60,7 +60,7 @@ class NUTS:
         def trajectory(key, chain, step_size, inverse_mass):
             return blackjax_kernel(key, chain, posterior.logdensity, step_size, inverse_mass, self.max_num_doublings)
 
-        trajectories = per_chain(trajectory, num_chains, sequential=True)
+        trajectories = per_chain(trajectory, num_chains, posterior.dim, sequential=True)
 
         def transition(key: "Key[Array, '']", chains: "HMCState", tuned: "Adaptation") -> "tuple[HMCState, Move]":
             chains, info = trajectories(key, chains, tuned.step_size, tuned.inverse_mass)

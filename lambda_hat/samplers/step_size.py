@@ -16,7 +16,7 @@ promises of a singular loss is checked by the companion chains.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,11 +79,14 @@ def _unit(v: Float[Array, "*chain d"]) -> Float[Array, "*chain d"]:
     return v / jnp.maximum(jnp.linalg.norm(v, axis=-1, keepdims=True), jnp.finfo(v.dtype).tiny)
 
 
-def measurement(batch_size: int, posterior: Posterior) -> Callable[..., Found]:
-    """``measure(key, (position, scale, direction), eps)`` for one chain; ``scale`` are its factors of eps."""
+def measurement(
+    batch_size: int, posterior: Posterior, scale_of: Callable[[Any], Float[Array, " d"]]
+) -> Callable[..., Found]:
+    """``measure(key, (particle, direction), eps)`` for one chain; ``scale_of(particle)`` are its factors of eps."""
 
-    def measure(key: Key[Array, ""], chain: tuple[Array, Array, Array], eps: Float[Array, ""]) -> Found:
-        u, scale, direction = chain
+    def measure(key: Key[Array, ""], chain: tuple[Any, Array], eps: Float[Array, ""]) -> Found:
+        particle, direction = chain
+        u, scale = particle.position, scale_of(particle)
         t, gamma = posterior.nbeta, posterior.gamma
         first_key, second_key = jax.random.split(key)
         # As far as the noise of one update carries: a curvature of that range is what the update feels.
@@ -91,7 +94,8 @@ def measurement(batch_size: int, posterior: Posterior) -> Callable[..., Found]:
         first = t * posterior.minibatch_grad(first_key, u, batch_size)
         second = t * posterior.minibatch_grad(second_key, u, batch_size)
         ahead = t * posterior.minibatch_grad(first_key, u + reach * direction, batch_size)
-        image = scale * ((ahead - first) / reach + gamma * direction)
+        # Not over reach: XLA makes that a product where several devices share the chains, and only there.
+        image = scale * ((ahead - first) * (1.0 / reach) + gamma * direction)
         half = 0.5 * (jnp.dot(scale * first, second + gamma * u) + jnp.dot(scale * second, first + gamma * u))
         return Found(
             llc=t * (posterior.loss(u) - posterior.loss_at_w0),
@@ -107,7 +111,10 @@ def measurement(batch_size: int, posterior: Posterior) -> Callable[..., Found]:
 def choose(
     eps: Float[Array, ""], pilot: Pilot, found: Found, law: BiasLaw, target_bias: Float[Array, ""] | float
 ) -> tuple[Float[Array, ""], Pilot]:
-    """The next step size, from what all chains found (``found`` has a chain axis) and what was known before."""
+    """The next step size, from what all chains found (``found`` has a chain axis) and what was known before.
+
+    ``found.direction`` may be that of this device's chains alone.
+    """
     # Means whose weights grow with the cube of the draw's number: the way in is soon forgotten.
     draws = pilot.draws + 1
     weight = 4.0 / (draws + 3).astype(eps.dtype)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers import step_size
-from lambda_hat.samplers.base import Kernel, StepInfo, check_batch, per_chain, step_info
+from lambda_hat.samplers.base import Kernel, StepInfo, check_batch, per_chain, pooled, step_info
 from lambda_hat.samplers.step_size import BiasLaw, Pilot
 from lambda_hat.targets.base import draw_normals
 
@@ -128,7 +128,7 @@ def stochastic_kernel(
     warm, draw = (_draw(sampler, posterior, num_chains, dynamics) for dynamics in phases)
 
     def init(key: Key[Array, ""], u0: Float[Array, "chain d"]) -> tuple[State, StepInfo]:
-        fine = per_chain(phases[0].start, num_chains)(key, u0)
+        fine = per_chain(phases[0].start, num_chains, posterior.dim)(key, u0)
         chains = Chain(fine, fine if sampler.measure_bias else None)
         pilot = step_size.start(u0) if is_auto else None
         eps = step_size.smallest(posterior) if is_auto else jnp.asarray(sampler.step_size, u0.dtype)
@@ -153,7 +153,7 @@ def _info(posterior: Posterior, chains: Chain, num_gradients: int, **known: Arra
 
 def _draw(sampler: Stochastic, posterior: Posterior, num_chains: int, dynamics: Dynamics) -> Step:
     """One draw of all chains."""
-    updates = per_chain(_updates(sampler, posterior, dynamics), num_chains)
+    updates = per_chain(_updates(sampler, posterior, dynamics), num_chains, posterior.dim)
     gradients = sampler.steps_per_draw + (sampler.steps_per_draw // 2 if sampler.measure_bias else 0)
 
     def draw(key: Key[Array, ""], state: State) -> tuple[State, StepInfo]:
@@ -167,13 +167,16 @@ def _draw(sampler: Stochastic, posterior: Posterior, num_chains: int, dynamics: 
 def _tuned(sampler: Stochastic, posterior: Posterior, num_chains: int, dynamics: Dynamics, warm: Step) -> Step:
     """A warm-up draw that chooses its step size first: before the chains move, for it must not be longer than the
     loss bears where they are."""
-    measure = per_chain(step_size.measurement(sampler.batch_size, posterior), num_chains)
+    measurement = step_size.measurement(sampler.batch_size, posterior, dynamics.scale)
+    measure = per_chain(measurement, num_chains, posterior.dim)
 
     def adapt(key: Key[Array, ""], state: State) -> tuple[State, StepInfo]:
         pilot_key, key = jax.random.split(key)
         fine, pilot = state.chains.fine, state.pilot
         assert pilot is not None
-        found = measure(pilot_key, (fine.position, jax.vmap(dynamics.scale)(fine), pilot.direction), state.step_size)
+        found = measure(pilot_key, (fine, pilot.direction), state.step_size)
+        # All but the directions: each chain keeps its own.
+        found = pooled(found._replace(direction=None))._replace(direction=found.direction)
         eps, pilot = step_size.choose(state.step_size, pilot, found, dynamics.law, sampler.target_bias)
         state, info = warm(key, state._replace(step_size=eps, pilot=pilot))
         return state, info._replace(gradients=info.gradients + step_size.GRADIENTS)

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers.adaptation import Adaptation, Moments, Move, Rule, add_positions, no_moments, window_closes
+from lambda_hat.samplers.base import pooled
 
 _ADAM = optax.adam(0.025, b1=0.0, b2=0.95)  # the authors' settings
 _LARGEST_UPDATE = 0.35  # of log T in one step, theirs too
@@ -71,7 +72,7 @@ def chees(length: Float[Array, ""] | float, longest: int, num_steps: int) -> Rul
 
     def update(tuned: Adaptation, before: HMCState, move: Move) -> Length:
         own: Length = tuned.own
-        window = add_positions(own.window, before.position)
+        window = add_positions(own.window, pooled(before.position))
         change, ascent = _ADAM.update(-_slope(tuned, before, move, window.mean), own.ascent)
         log_iterate = own.log_iterate + jnp.clip(change, -_LARGEST_UPDATE, _LARGEST_UPDATE)
         log_iterate = jnp.minimum(log_iterate, tuned.log_mean_step + jnp.log(longest))
@@ -91,7 +92,8 @@ def _slope(tuned: Adaptation, before: HMCState, move: Move, mean: Float[Array, "
     old, new = before.position - mean, position - mean
     growth = jnp.sum((new**2 - old**2) / tuned.inverse_mass, -1)
     slopes = time * growth * jnp.sum(new * velocity / tuned.inverse_mass, -1)
-    is_sound = ~move.diverged & jnp.isfinite(slopes)
-    weights = jnp.where(is_sound, move.acceptance, 0.0)
+    slopes, diverged, acceptance = pooled((slopes, move.diverged, move.acceptance))
+    is_sound = ~diverged & jnp.isfinite(slopes)
+    weights = jnp.where(is_sound, acceptance, 0.0)
     total = jnp.sum(weights)
     return jnp.sum(weights * jnp.where(is_sound, slopes, 0.0)) / jnp.where(total > 0, total, 1.0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config import STRICT, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, StepInfo, check_batch, per_chain, step_info
+from lambda_hat.samplers.base import Kernel, StepInfo, check_batch, per_chain, pooled, step_info
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Key
@@ -84,7 +84,7 @@ class VI:
         from lambda_hat.samplers import vi_family
 
         check_batch(self.batch_size, posterior.num_data)
-        samples = per_chain(self._sample(posterior), num_chains)
+        samples = per_chain(self._sample(posterior), num_chains, posterior.dim)
 
         def init(key: "Key[Array, '']", u0: "Float[Array, 'chain d']") -> tuple[State, StepInfo]:
             start_key, probe_key = jax.random.split(key)
@@ -105,15 +105,16 @@ class VI:
 
         from lambda_hat.samplers import vi_family
 
-        look = per_chain(self._pairs(posterior), num_chains)
+        look = per_chain(self._pairs(posterior), num_chains, posterior.dim)
 
         def adapt(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
             pairs, excess = look(key, jnp.arange(num_chains), state)
             progress = jnp.minimum(state.updates / max(self.num_warmup, 1), 1.0)
             rate = self.learning_rate * 0.5 * (1 + jnp.cos(math.pi * progress))
-            fitted = vi_family.climb(state.q, pairs, rate.astype(excess.dtype))
+            everyones = pooled(pairs)
+            fitted = vi_family.climb(state.q, everyones, rate.astype(excess.dtype))
             # One overflow must not destroy the fit: such a step is flagged and not taken.
-            is_sound = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((fitted, pairs))]).all()
+            is_sound = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((fitted, everyones))]).all()
             q = jax.tree.map(lambda new, old: jnp.where(is_sound, new, old), fitted, state.q)
             shares = jax.nn.softmax(state.q.logits)
             values = pairs.value @ shares
@@ -232,7 +233,7 @@ class VI:
             grad = jax.grad(self._excess_loss(batch_key, posterior))(u)
             return sums + jnp.stack([grad, grad**2])
 
-        probes = per_chain(probe, num_chains)
+        probes = per_chain(probe, num_chains, posterior.dim)
         nothing = jnp.zeros((num_chains, 2, *w0.shape), w0.dtype)
         keys = jax.random.split(key, _NUM_PROBES)
         sums, _ = jax.lax.scan(lambda sums, key: (probes(key, sums), None), nothing, keys)

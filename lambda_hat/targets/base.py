@@ -89,7 +89,15 @@ def draw_rows(key: Key[Array, ""], num_data: int, batch_size: int) -> Shaped[Arr
     """
     with one_hash_for_two():
         bits = jax.random.bits(key, (batch_size,), jnp.uint32)
-    return jax.lax.mulhi(bits, jnp.uint32(num_data)).astype(jnp.int32)
+    return _upper_half(bits, num_data).astype(jnp.int32)
+
+
+def _upper_half(bits: Shaped[Array, " batch"], n: int) -> Shaped[Array, " batch"]:
+    """The upper 32 of the 64 bits of ``bits`` times n, in pieces of 16: ``lax.mulhi`` does not compile for a mesh."""
+    high, low = bits >> 16, bits & 0xFFFF
+    n_high, n_low = n >> 16, n & 0xFFFF
+    middle = high * n_low + (low * n_low >> 16)
+    return high * n_high + (middle >> 16) + ((middle & 0xFFFF) + low * n_high >> 16)
 
 
 def draw_normals(key: Key[Array, ""], like: Float[Array, " d"]) -> Float[Array, " d"]:
