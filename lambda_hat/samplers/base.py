@@ -103,8 +103,11 @@ def group_size(num_chains: int, dim: int) -> int:
     """Chains that are computed side by side; a divisor of ``num_chains``, and of those of each device.
 
     The last digits of a sum can depend on how many chains are, so their number must not depend on that of the devices.
+    A GPU is one device that wants all chains at once.
     """
-    if dim < _LEAST_DIM:
+    import jax
+
+    if dim < _LEAST_DIM or jax.default_backend() != "cpu":
         return num_chains
     return next((size for size in range(2, num_chains) if num_chains % size == 0), num_chains)
 

@@ -31,6 +31,12 @@ def test_groups_are_small_where_parameters_are_many(num_chains: int, dim: int, s
     assert group_size(num_chains, dim) == size
 
 
+def test_a_gpu_has_all_chains_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sees the groups of a CPU's cores on a device that would run them one after another."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert group_size(8, 10_000) == 8
+
+
 def test_a_draw_of_several_steps_adds_their_costs_and_keeps_their_alarms() -> None:
     """Sees the gradients of all but the last step forgotten, and a divergence in the middle of a draw."""
 
