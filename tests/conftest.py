@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ _ROOT = Path(__file__).resolve().parent.parent
 _FOREIGN = ("HYDRA_", "LAMBDA_HAT_", "JAX_", "XLA_", "SLURM_", "SBATCH_", "SUBMITIT_", "PYTHONDONTWRITEBYTECODE")
 for _name in [name for name in os.environ if name.startswith(_FOREIGN)]:
     del os.environ[_name]
+
+# What a shell starts in the background ignores SIGINT, and so would every process that tests start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # JAX writes cache entries in place: one folder a worker, or one would read what the other is still writing.
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
