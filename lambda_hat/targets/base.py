@@ -6,6 +6,7 @@ the model is static, so that compiled code is shared by all targets of one shape
 into a program as a constant.
 """
 
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -79,6 +80,16 @@ class Target:
             return jnp.asarray(leaf, dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.asarray(leaf)
 
         return jax.tree.map(cast, self)
+
+
+def unflatten(w: Float[Array, " d"], shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+    """The flat ``w`` as arrays of the given shapes, one after another.
+
+    Split, not sliced: the gradient of slices is a sum of as many vectors of length d, that of a split puts its pieces side
+    by side, and takes a fifth less time on an MLP of 10k parameters (docs/benchmark.md).
+    """
+    pieces = jax.lax.split(w, [math.prod(shape) for shape in shapes.values()])
+    return {name: piece.reshape(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 
 def draw_rows(key: Key[Array, ""], num_data: int, batch_size: int) -> Shaped[Array, " batch"]:

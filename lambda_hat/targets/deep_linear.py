@@ -61,12 +61,11 @@ class DeepLinear:
         return found
 
     def unravel(self, arrays: "Arrays", w: "Float[Array, ' d']") -> "dict[str, Array]":
+        from lambda_hat.targets.base import unflatten
+
         del arrays
-        layers, start = {}, 0
-        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.widths)):
-            layers[f"weight{i + 1}"] = w[start : start + fan_in * fan_out].reshape(fan_out, fan_in)
-            start += fan_in * fan_out
-        return layers
+        shapes = enumerate(itertools.pairwise(self.widths), start=1)
+        return unflatten(w, {f"weight{i}": (fan_out, fan_in) for i, (fan_in, fan_out) in shapes})
 
     def loss(self, arrays: "Arrays", w: "Float[Array, ' d']") -> "Float[Array, '']":
         layers = list(self.unravel(arrays, w).values())

@@ -102,13 +102,10 @@ class MLP:
             width, missed = width + 1, abs(excess)
 
     def unravel(self, arrays: "Arrays", w: "Float[Array, ' d']") -> "dict[str, Array]":
+        from lambda_hat.targets.base import unflatten
+
         num_outputs = arrays["classes"].size if "classes" in arrays else arrays["outputs"].shape[1]
-        parameters, start = {}, 0
-        for name, shape in self.shapes(arrays["inputs"].shape[1], num_outputs).items():
-            size = int(np.prod(shape))
-            parameters[name] = w[start : start + size].reshape(shape)
-            start += size
-        return parameters
+        return unflatten(w, self.shapes(arrays["inputs"].shape[1], num_outputs))
 
     def loss(self, arrays: "Arrays", w: "Float[Array, ' d']") -> "Float[Array, '']":
         if "factor" in arrays:
