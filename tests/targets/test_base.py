@@ -16,7 +16,7 @@ def test_rows_are_drawn_evenly(num_data: int) -> None:
     assert num_data == 1 or stats.chisquare(counts).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 200_001])
+@pytest.mark.parametrize("size", [1, 2, 3, 200_001, 300_001])
 def test_normals_are_normal_and_independent(size: int) -> None:
     like = np.zeros(size, np.float32)
     keys = jax.random.split(jax.random.key(1), 2 + 200_000 // size)
