@@ -62,7 +62,7 @@ CONTESTS = (
             "digits", ("model=small", "data=digits"), (64, 8, 10), True, "tanh", 100.0, 1e-4, 200, 600, num_data=1797
         ),
         ("sampler=hmc",),
-        (1e-4, 1e-5),
+        (1e-4, 3e-5, 1e-5),
     ),
 )
 
