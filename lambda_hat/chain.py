@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt32
 
 from lambda_hat.posterior import Posterior
-from lambda_hat.samplers.base import CHAINS, Kernel, Sampler, StepInfo, is_one_by_one, rows_a_gradient
+from lambda_hat.samplers.base import CHAINS, Kernel, Sampler, StepInfo, group_size, rows_a_gradient
 
 # Draws that one call can record. The buffer is scalars only: 16384 draws of 8 chains are 5 MB.
 CAPACITY = 16384
@@ -67,12 +67,9 @@ class _Sharing(NamedTuple):
 
 
 def _num_devices(num_chains: int, dim: int) -> int:
-    """As many as there are, or fewer where each would not have equally many chains, two at least: of a loop over one
-    XLA makes other code, with other last digits. One device for chains that run side by side."""
-    if not is_one_by_one(dim):
-        return 1
-    most = max(1, min(len(jax.devices()), num_chains // 2))
-    return max(count for count in range(1, most + 1) if num_chains % count == 0)
+    """As many as there are, or fewer where each would not have equally many groups of chains."""
+    num_groups = num_chains // group_size(num_chains, dim)
+    return max(count for count in range(1, len(jax.devices()) + 1) if num_groups % count == 0)
 
 
 def _mesh(num_devices: int) -> Mesh:

@@ -23,7 +23,6 @@ step size share their compiled code), so compare them with ``jnp.where``, not wi
 and string fields are static. Sampler modules import JAX and BlackJAX inside ``build`` only.
 """
 
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -61,8 +60,8 @@ class StepInfo(NamedTuple):
 
 # The axis of the mesh along which devices share out the chains.
 CHAINS = "chains"
-# Parameters from which on chains run one after another. Below, what an operation costs to start counts: with 300 of
-# them 2 chains side by side take a quarter more time each than 8, with 1,000 one takes no more (docs/benchmark.md).
+# Parameters from which on the chains run in groups. Below, what an operation costs to start counts: a group of 2 takes
+# a quarter more time a chain than 8 chains at once with 300 parameters, and no more with 985 (docs/benchmark.md).
 _LEAST_DIM = 900
 # What step_info need not be told.
 _FLOATS = ("virial", "energy", "log_weight", "acceptance", "coarse_loss", "coarse_virial", "work")
@@ -100,15 +99,17 @@ def step_info(loss: "Float[Array, ' chain']", gradients: "Int[Array, ' chain'] |
     return StepInfo(loss=loss, gradients=counts, **{**fields, **known})
 
 
-def is_one_by_one(dim: int) -> bool:
-    """Whether chains are computed one after another, rather than side by side.
+def group_size(num_chains: int, dim: int) -> int:
+    """Chains that are computed side by side; a divisor of ``num_chains``, and of those of each device.
 
-    The last digits of a sum can depend on how many chains are side by side, so their number must not depend on that of
-    the devices. A GPU is one device that wants all chains at once.
+    The last digits of a sum can depend on how many chains are, so their number must not depend on that of the devices.
+    A GPU is one device that wants all chains at once.
     """
     import jax
 
-    return dim >= _LEAST_DIM and jax.default_backend() == "cpu"
+    if dim < _LEAST_DIM or jax.default_backend() != "cpu":
+        return num_chains
+    return next((size for size in range(2, num_chains) if num_chains % size == 0), num_chains)
 
 
 def per_chain(
@@ -117,9 +118,9 @@ def per_chain(
     """Lift ``function(key, chain_state, *shared)`` to the ensemble.
 
     The lifted function takes the draw's key, the chains' states on a leading axis, and the shared arguments
-    without one; each chain gets its own key by ``fold_in(key, chain)``. The chains run side by side, or one after
-    another: where :func:`is_one_by_one`, and where ``sequential``, for functions whose cost differs from chain to
-    chain: side by side, each pays for the dearest.
+    without one; each chain gets its own key by ``fold_in(key, chain)``. The chains run in groups of
+    :func:`group_size`, one group after another. ``sequential`` runs the chains one after another, for functions whose
+    cost differs from chain to chain: side by side, each pays for the dearest.
     """
     import jax
     import jax.numpy as jnp
@@ -127,15 +128,40 @@ def per_chain(
     def lifted(key: "Key[Array, '']", states: Any, *shared: Any) -> Any:
         first = jax.lax.axis_index(CHAINS) * num_chains if _is_shared_out() else 0
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(num_chains))
-        one_by_one = functools.partial(jax.lax.map, lambda chain: function(*chain, *shared), (keys, states))
         if sequential:
-            return one_by_one()
-        if is_one_by_one(dim):
-            # Each in a batch of its own: without one, XLA makes minibatch gradients a quarter slower.
-            return one_by_one(batch_size=1)
-        return jax.vmap(function, (0, 0, *(None for _ in shared)))(keys, states, *shared)
+            return jax.lax.map(lambda chain: function(*chain, *shared), (keys, states))
+        together = jax.vmap(function, (0, 0, *(None for _ in shared)))
+        return _in_groups(
+            lambda keys, states: together(keys, states, *shared), (keys, states), group_size(num_chains, dim)
+        )
 
     return lifted
+
+
+def _in_groups(function: Callable[..., Any], chains: Any, size: int) -> Any:
+    """``function(*chains)``, for ``size`` of the chains at a time.
+
+    As ``lax.map`` does it, but without another axis: XLA would sum over both in another order than over all chains.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    num_chains = len(jax.tree.leaves(chains)[0])
+    if size == num_chains:
+        return function(*chains)
+    function = jax.jit(function)  # traced once, though called twice
+
+    def group(first: Any) -> Any:
+        return function(*jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, size), chains))
+
+    def body(index: Any, found: Any) -> Any:
+        first = index * size
+        update = jax.lax.dynamic_update_slice_in_dim
+        return jax.tree.map(lambda whole, part: update(whole, part, first, 0), found, group(first))
+
+    shapes = jax.eval_shape(group, 0)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((num_chains, *leaf.shape[1:]), leaf.dtype), shapes)
+    return jax.lax.fori_loop(0, num_chains // size, body, nothing)
 
 
 def pooled(chains: Any) -> Any:

@@ -6,30 +6,35 @@ import numpy as np
 import pytest
 
 from lambda_hat.config import ConfigError
-from lambda_hat.samplers.base import StepInfo, check_batch, is_one_by_one, per_chain, step_info, thin
+from lambda_hat.samplers.base import StepInfo, check_batch, group_size, per_chain, step_info, thin
 
 
-@pytest.mark.parametrize(("sequential", "dim"), [(False, 1), (True, 1), (False, 10_000)])
-def test_each_chain_has_its_own_key_whatever_their_number(sequential: bool, dim: int) -> None:
+@pytest.mark.parametrize("sequential", [False, True])
+def test_each_chain_has_its_own_key_whatever_their_number(sequential: bool) -> None:
     """Sees chains that share their noise: their starts differ, so their draws would too."""
 
     def noise(key: jax.Array, chain: jax.Array, shared: float) -> jax.Array:
         return chain + shared * jax.random.normal(key)
 
     key = jax.random.key(0)
-    three = per_chain(noise, 3, dim, sequential=sequential)(key, jnp.zeros(3), 2.0)
+    three = per_chain(noise, 3, 1, sequential=sequential)(key, jnp.zeros(3), 2.0)
     assert len(np.unique(three)) == 3
-    alone = per_chain(noise, 1, dim, sequential=sequential)(key, jnp.zeros(1), 2.0)
+    alone = per_chain(noise, 1, 1, sequential=sequential)(key, jnp.zeros(1), 2.0)
     np.testing.assert_allclose(alone, three[:1], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("num_chains", "dim", "size"), [(8, 10_000, 2), (9, 10_000, 3), (7, 10_000, 7), (2, 10_000, 2), (8, 100, 8)]
+)
+def test_groups_are_small_where_parameters_are_many(num_chains: int, dim: int, size: int) -> None:
+    """Sees chains in groups that do not divide them, a chain by itself, and many loops over a few parameters."""
+    assert group_size(num_chains, dim) == size
+
+
 def test_a_gpu_has_all_chains_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sees chains that wait for each other on a device that would run them side by side, and many loops over a few
-    parameters."""
-    assert is_one_by_one(10_000)
-    assert not is_one_by_one(100)
+    """Sees the groups of a CPU's cores on a device that would run them one after another."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert not is_one_by_one(10_000)
+    assert group_size(8, 10_000) == 8
 
 
 def test_a_draw_of_several_steps_adds_their_costs_and_keeps_their_alarms() -> None:

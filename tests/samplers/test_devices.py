@@ -85,12 +85,3 @@ def test_a_process_has_a_device_for_each_core(num_cores: int) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert int(done.stdout) == len(cores)
-
-
-@pytest.mark.parametrize(
-    ("num_chains", "dim", "devices"), [(8, 1000, 2), (7, 1000, 1), (3, 1000, 1), (2, 1000, 1), (8, 9, 1)]
-)
-def test_devices_have_two_chains_each_or_more(num_chains: int, dim: int, devices: int) -> None:
-    """Sees one chain alone on a device, which has other last digits than in company, and chains left over."""
-    assert len(jax.devices()) == 2
-    assert chain._num_devices(num_chains, dim) == devices
