@@ -133,8 +133,12 @@ def _flat(function: Any, plan: Any, arguments: tuple[Any, ...]) -> Any:
 
 def _make(path: Path, function: Any, leaves: list[Any]) -> Program:
     """Compile, and keep it where that can be."""
+    lowered = function.lower(*leaves)
+    if "lapack" in lowered.as_text():
+        # Lowering tells a process where LAPACK is; without it the program would jump to nowhere. JAX's cache keeps it.
+        return function
     with _without_jax_cache():
-        program = function.lower(*leaves).compile()
+        program = lowered.compile()
     executable, taken, given = serialize_executable.serialize(program)
     ids = [device.id for device in program.runtime_executable().local_devices()]
     body = zlib.compress(pickle.dumps((executable, taken, given, ids)), 1)

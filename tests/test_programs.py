@@ -157,3 +157,12 @@ def test_a_second_run_imports_and_traces_nothing_of_its_sampler(store_root: Path
         shutil.rmtree(folder)
     assert run(0) == [first, False, []]
     assert run(1)[1:] == [False, []]
+
+
+def test_a_second_process_runs_vi_too(tmp_path: Path) -> None:
+    """Sees a kept program that calls LAPACK (vi's QR) before JAX has told the process where that is: a SIGSEGV."""
+    words = ["model=quadratic", "sampler=vi", "sampler.num_warmup=2", "budget=draws", "budget.draws=4", "rerun=true"]
+    command = [sys.executable, "-m", "lambda_hat.sample", *words, "store.plots=none", f"store.root={tmp_path / 'runs'}"]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
