@@ -88,7 +88,7 @@ def unflatten(w: Float[Array, " d"], shapes: dict[str, tuple[int, ...]]) -> dict
     """The flat ``w`` as arrays of the given shapes, one after another.
 
     Split, not sliced: the gradient of slices is a sum of as many vectors of length d, that of a split puts its pieces
-    side by side. With 10k parameters that is a tenth of an MLP's gradient, with 1e6 a quarter (docs/benchmark.md).
+    side by side. With 10k parameters that is a tenth of an MLP's gradient (docs/benchmark.md).
     """
     pieces = jax.lax.split(w, [math.prod(shape) for shape in shapes.values()])
     return {name: piece.reshape(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
