@@ -61,10 +61,15 @@ def test_two_drivers_share_a_study(server: Postgres, tmp_path: Path) -> None:
 
 
 def test_a_drivers_trials_are_taken_over_when_it_dies(server: Postgres, tmp_path: Path) -> None:
-    """Killed in the middle; the other driver, which had been there all along, brings the study to its end."""
+    """Killed with a trial told and another not; the other driver, there since before, brings the study to its end."""
     document = shared(server, tmp_path / "runs", "dies", 12)
     kill_at = ("before write result", 2)
-    dies = tuners.start(document, tmp_path / "dies.json", looks=5, kill_at=kill_at)
+    # Its two trials are its own before the other driver, which is the faster, can take them all.
+    dies = tuners.start(document, tmp_path / "dies.json", looks=100, kill_at=kill_at)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "runs").glob("targets/*/run_sgld_*/sent.json"))) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     stays = tuners.start(document, tmp_path / "stays.json", looks=5)
     assert tuners.finish(dies) == -9
     assert tuners.finish(stays) == 0
