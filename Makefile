@@ -45,7 +45,7 @@ lint: setup
 	$(BIN)/basedpyright
 
 test-slow: setup  ## the tests that need minutes each
-	$(PYTEST) -m slow --timeout 3600
+	$(PYTEST) --dist worksteal -m slow --timeout 3600
 
 # Each also by itself: .venv/bin/python -m benchmarks.<part>
 BENCH := startup elements tiny_runs checkpoints memory choices speed cores growth peer_rate peer_process peer_mcse report launching
