@@ -3,10 +3,12 @@
 A wrong factor in nbeta, gamma, L_n(w0) or a step size cannot pass: the values differ from lambda by 10 to 60 %.
 """
 
+import functools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -71,22 +73,26 @@ def _posterior(case: dict[str, Any]) -> dict[str, Any]:
     return {"gamma": case["gamma"]}
 
 
-def _analysis(
-    case: dict[str, Any],
-    root: Path,
-    mcse: float,
-    sampler: dict[str, Any] | None = None,
-    num_chains: int = 4,
-    seconds: float = 300,
-) -> dict[str, Any]:
+class _Ask(NamedTuple):
+    """How a case is sampled, and how exactly."""
+
+    mcse: float
+    sampler: dict[str, Any]
+    num_chains: int = 4
+    seconds: float = 300
+    seed: int = 0
+
+
+def _analysis(case: dict[str, Any], root: Path, ask: _Ask) -> dict[str, Any]:
     job = make_job(
         root,
         model=_model(case),
         data={"_target_": "lambda_hat.targets.data.Population", "n": case["n"]},
         posterior=_posterior(case),
-        sampler=sampler or _sampler(case),
-        num_chains=num_chains,
-        budget={"mcse": mcse, "seconds": seconds},
+        sampler=ask.sampler,
+        num_chains=ask.num_chains,
+        seed=ask.seed,
+        budget={"mcse": ask.mcse, "seconds": ask.seconds},
     )
     return json.loads(execute(job, Store(root)).analysis.read_text())
 
@@ -104,7 +110,7 @@ def test_the_oracles_are_the_expected_ones() -> None:
 @pytest.mark.parametrize("name", _FAST)
 def test_llc_is_the_exact_value(name: str, tmp_path: Path) -> None:
     case = _CASES[name]
-    analysis = _analysis(case, tmp_path, mcse=0.02)
+    analysis = _analysis(case, tmp_path, _Ask(0.02, _sampler(case)))
     exact = case["exact_llc_hat"]
     assert analysis["llc_mcse"] <= 0.03 * abs(exact)
     assert abs(analysis["llc"] - exact) <= 4 * analysis["llc_mcse"]
@@ -114,7 +120,7 @@ def test_llc_is_the_exact_value(name: str, tmp_path: Path) -> None:
 def test_every_adjusted_sampler_finds_it(sampler: str, tmp_path: Path) -> None:
     """Sees a sampler that only the whole way from a job to its analysis breaks."""
     case = _CASES["dln_2-2-2_r0"]
-    analysis = _analysis(case, tmp_path, mcse=0.02, sampler=_adjusted(sampler))
+    analysis = _analysis(case, tmp_path, _Ask(0.02, _adjusted(sampler)))
     assert abs(analysis["llc"] - case["exact_llc_hat"]) <= 4 * analysis["llc_mcse"]
     assert analysis["stopped_by"] == "mcse"
 
@@ -140,6 +146,18 @@ def _error(case: dict[str, Any], *errors: float) -> float:
     return 3 * math.hypot(case.get("value_se", 0.0), *errors)
 
 
+def _hold(case: dict[str, Any], root: Path, ask: _Ask, claims: Callable[[dict[str, Any]], dict[str, bool]]) -> None:
+    """All claims about a run hold, or all of them about another one of half the error.
+
+    Of 370 values that are right one is more than three errors off, and here are about as many. What is wrong by three
+    errors of the first run is so by six of the second.
+    """
+    found = claims(_analysis(case, root, ask))
+    if not all(found.values()):
+        found = claims(_analysis(case, root, ask._replace(mcse=ask.mcse / 2, seconds=4 * ask.seconds, seed=1)))
+    assert all(found.values()), found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _EXACT)
 @pytest.mark.parametrize("sampler", _ADJUSTED)
@@ -147,26 +165,30 @@ def test_llc_is_the_exact_value_to_one_percent(name: str, sampler: str, tmp_path
     case, node = _CASES[name], _adjusted(sampler)
     if name.startswith(_NARROW):
         node["target_acceptance"] = 0.99
-    if sampler == "nuts":
-        analysis = _analysis(case, tmp_path, mcse=0.003, sampler=node, seconds=1800)
-    else:
-        analysis = _analysis(case, tmp_path, mcse=0.0025, sampler=node, num_chains=_SIDE_BY_SIDE)
-    # hmc and nuts are the reference: they have no excuse.
-    if sampler not in ("hmc", "nuts") and _has_not_mixed(name, analysis):
-        return
+
+    def claims(analysis: dict[str, Any]) -> dict[str, bool]:
+        # hmc and nuts are the reference: they have no excuse.
+        if sampler not in ("hmc", "nuts") and _has_not_mixed(name, analysis):
+            return {}
+        return _is_exact(case, analysis)
+
+    ask = _Ask(0.003, node, seconds=1800) if sampler == "nuts" else _Ask(0.0025, node, _SIDE_BY_SIDE)
+    _hold(case, tmp_path, ask, claims)
+
+
+def _is_exact(case: dict[str, Any], analysis: dict[str, Any]) -> dict[str, bool]:
     off = abs(analysis["llc"] - case["exact_llc_hat"])
-    assert off <= _error(case, analysis["llc_mcse"])
-    assert off <= 0.01 * abs(case["exact_llc_hat"])
+    return {
+        "within its errors": off <= _error(case, analysis["llc_mcse"]),
+        "within one percent": off <= 0.01 * abs(case["exact_llc_hat"]),
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in _EXPRESSED if name.startswith("sgld_")])
 def test_sgld_has_the_law_that_is_known_of_it(name: str, tmp_path: Path) -> None:
     case = _CASES[name]
-    analysis = _analysis(case, tmp_path, mcse=0.0025)
-    off = abs(analysis["llc"] - case["exact_llc_hat"])
-    assert off <= _error(case, analysis["llc_mcse"])
-    assert off <= 0.01 * abs(case["exact_llc_hat"])
+    _hold(case, tmp_path, _Ask(0.0025, _sampler(case)), functools.partial(_is_exact, case))
 
 
 @pytest.mark.slow
@@ -175,39 +197,49 @@ def test_sgld_has_the_law_that_is_known_of_it(name: str, tmp_path: Path) -> None
 def test_what_a_stochastic_sampler_is_off_is_the_bias_that_it_reports(name: str, sampler: str, tmp_path: Path) -> None:
     """Their step size is chosen from a pilot, for a bias of 1 %. In a narrow valley, where steps see curvatures that
     the pilot did not, it may be more, and Richardson's first order not enough: if the verdict says so."""
-    case = _CASES[name]
+    case, exact = _CASES[name], _CASES[name]["exact_llc_hat"]
+
+    def claims(analysis: dict[str, Any]) -> dict[str, bool]:
+        if _has_not_mixed(name, analysis):
+            return {}
+        bias = analysis["bias"]
+        off, error = abs(analysis["llc"] - exact), _error(case, analysis["llc_mcse"], bias["mcse"])
+        found = {"the bias explains it": off <= abs(bias["value"]) + error}
+        if name.startswith(_NARROW) and not analysis["verdict"]["reliable"]:
+            return found
+        return found | {
+            "right without it": abs(bias["llc"] - exact) <= _error(case, bias["llc_mcse"]),
+            "the bias is small": abs(bias["value"]) <= 0.03 * abs(exact) + 3 * bias["mcse"],
+        }
+
     node = {"_target_": f"lambda_hat.samplers.{sampler}.{sampler.upper()}"}
-    analysis = _analysis(case, tmp_path, mcse=0.01, sampler=node, num_chains=_SIDE_BY_SIDE)
-    if _has_not_mixed(name, analysis):
-        return
-    exact, bias = case["exact_llc_hat"], analysis["bias"]
-    assert abs(analysis["llc"] - exact) <= abs(bias["value"]) + _error(case, analysis["llc_mcse"], bias["mcse"])
-    if name.startswith(_NARROW) and not analysis["verdict"]["reliable"]:
-        return
-    assert abs(bias["llc"] - exact) <= _error(case, bias["llc_mcse"])
-    assert abs(bias["value"]) <= 0.03 * abs(exact) + 3 * bias["mcse"]
+    _hold(case, tmp_path, _Ask(0.01, node, _SIDE_BY_SIDE), claims)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _EXACT)
 def test_what_mclmc_is_off_is_the_bias_that_it_reports(name: str, tmp_path: Path) -> None:
     case = _CASES[name]
-    node = {"_target_": "lambda_hat.samplers.mclmc.MCLMC"}
-    analysis = _analysis(case, tmp_path, mcse=0.01, sampler=node, num_chains=_SIDE_BY_SIDE)
-    if _has_not_mixed(name, analysis):
-        return
-    bias = analysis["bias"]
-    assert abs(bias["llc"] - case["exact_llc_hat"]) <= _error(case, bias["llc_mcse"])
+
+    def claims(analysis: dict[str, Any]) -> dict[str, bool]:
+        if _has_not_mixed(name, analysis):
+            return {}
+        bias = analysis["bias"]
+        return {"right without its bias": abs(bias["llc"] - case["exact_llc_hat"]) <= _error(case, bias["llc_mcse"])}
+
+    _hold(case, tmp_path, _Ask(0.01, {"_target_": "lambda_hat.samplers.mclmc.MCLMC"}, _SIDE_BY_SIDE), claims)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _EXACT)
 def test_vi_corrects_itself_or_says_that_it_cannot(name: str, tmp_path: Path) -> None:
     case = _CASES[name]
-    analysis = _analysis(case, tmp_path, mcse=0.01, sampler={"_target_": "lambda_hat.samplers.vi.VI"})
-    importance = analysis["importance"]
-    # None: no draws within five minutes, or a weight that is not finite.
-    if importance is None or importance["khat"] is None or importance["khat"] > 0.7:
-        assert not analysis["verdict"]["reliable"]
-        return
-    assert abs(importance["llc"] - case["exact_llc_hat"]) <= _error(case, importance["mcse"])
+
+    def claims(analysis: dict[str, Any]) -> dict[str, bool]:
+        found = analysis["importance"]
+        # None: no draws within five minutes, or a weight that is not finite.
+        if found is None or found["khat"] is None or found["khat"] > 0.7:
+            return {"it says that it cannot": not analysis["verdict"]["reliable"]}
+        return {"right as corrected": abs(found["llc"] - case["exact_llc_hat"]) <= _error(case, found["mcse"])}
+
+    _hold(case, tmp_path, _Ask(0.01, {"_target_": "lambda_hat.samplers.vi.VI"}), claims)
