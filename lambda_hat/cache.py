@@ -73,11 +73,15 @@ class CompilationCache:
 def compilation_cache(shared: Path) -> Iterator[CompilationCache]:
     """Let JAX keep what it compiles in the block under ``shared``, and find there what others compiled.
 
-    May be entered again and again in one process. JAX's settings are as before afterwards.
+    May be entered again and again in one process, which forgets older programs where they are too many. JAX's settings
+    are as before afterwards.
     """
     import jax
     from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
+    from lambda_hat.programs import make_room
+
+    make_room()
     folder = shared / cpu_type()
     cache = CompilationCache(folder, _private_folder(folder))
     _attempt(cache.seed)

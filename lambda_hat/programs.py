@@ -45,6 +45,27 @@ Program = Callable[..., Any]
 _loaded: dict[str, Program] = {}
 
 
+def make_room() -> None:
+    """Forget the process's programs, JAX's own among them, where they fill half of the memory map that Linux allows.
+
+    A program is some 200 mappings, a run of a new sampler or shape up to 1,000, and the limit 65,530, where XLA can do
+    nothing but end the process. What is needed again is read again.
+    """
+    if is_crowded():
+        _log.info("compiled programs: %d are forgotten, and what JAX holds", len(_loaded))
+        _loaded.clear()
+        jax.clear_caches()
+
+
+def is_crowded() -> bool:
+    """Whether the process has half of the mappings that it may have; elsewhere than on Linux they are not bounded."""
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_bytes())
+        return Path("/proc/self/maps").read_bytes().count(b"\n") > limit // 2
+    except FileNotFoundError:
+        return False
+
+
 class Programs:
     """Calls compiled functions, keeping their programs in ``folder``: one for each type of CPU."""
 

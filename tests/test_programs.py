@@ -1,6 +1,7 @@
 """Compiled programs are run as they are by later processes, and made anew where anything they depend on differs."""
 
 import functools
+import gc
 import json
 import shutil
 import subprocess
@@ -17,9 +18,11 @@ from pydantic.dataclasses import dataclass
 
 from lambda_hat import programs
 from lambda_hat.programs import Programs
+from lambda_hat.run import execute
 from lambda_hat.samplers.hmc import HMC
+from lambda_hat.store import Store
 from lambda_hat.targets.analytic import Quadratic
-from tests.jobs import job_config
+from tests.jobs import job_config, make_job
 from tests.test_import_rule import FILES, imports_of
 
 ROOT = Path(__file__).parent.parent
@@ -157,6 +160,21 @@ def test_a_second_run_imports_and_traces_nothing_of_its_sampler(store_root: Path
         shutil.rmtree(folder)
     assert run(0) == [first, False, []]
     assert run(1)[1:] == [False, []]
+
+
+def test_a_process_of_many_runs_forgets_programs(store_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sees one that keeps the programs of all its runs: it ends with SIGABRT at the 80th or so of runs that differ."""
+
+    def mappings(dim: int) -> int:
+        node = {"_target_": "lambda_hat.targets.analytic.Quadratic", "dim": dim}
+        execute(make_job(store_root, model=node, budget={"draws": 4}), Store(store_root))
+        gc.collect()
+        return len(Path("/proc/self/maps").read_bytes().splitlines())
+
+    first, second = mappings(3), mappings(4)
+    assert second > first
+    monkeypatch.setattr(programs, "is_crowded", lambda: True)
+    assert mappings(5) < second
 
 
 def test_a_second_process_runs_vi_too(tmp_path: Path) -> None:
