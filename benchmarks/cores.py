@@ -37,10 +37,10 @@ class Answer(NamedTuple):
 
 
 class Side:
-    """A process on ``cores``, with ``num_chains``; it samples when asked."""
+    """A process on ``cores``, with ``num_chains`` of a case; it samples when asked."""
 
-    def __init__(self, cores: list[int], num_chains: int) -> None:
-        words = [",".join(map(str, cores)), str(num_chains)]
+    def __init__(self, cores: list[int], num_chains: int, case: int) -> None:
+        words = [",".join(map(str, cores)), str(num_chains), str(case)]
         self._child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.cores", *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -52,9 +52,9 @@ class Side:
     def __exit__(self, *_: object) -> None:
         self._child.communicate()
 
-    def ask(self, case: int, draws: int) -> None:
+    def ask(self, draws: int) -> None:
         assert self._child.stdin is not None
-        self._child.stdin.write(f"{case} {draws}\n")
+        self._child.stdin.write(f"{draws}\n")
         self._child.stdin.flush()
 
     def answer(self) -> Answer:
@@ -88,39 +88,40 @@ def sampling(case: int, num_chains: int) -> Callable[[int], Answer]:
     return sample
 
 
-def work(cores: set[int], num_chains: int) -> None:
+def dim_of(case: int) -> int:
+    kind, sizes = CASES[case]
+    return sum(a * b for a, b in itertools.pairwise(sizes)) + (sum(sizes[1:]) if kind == "MLP" else 0)
+
+
+def work(cores: set[int], num_chains: int, case: int) -> None:
     # Before JAX is loaded.
     os.sched_setaffinity(0, cores)
     from lambda_hat.devices import one_a_core
 
-    one_a_core()
-    known: dict[int, Callable[[int], Answer]] = {}
+    one_a_core({"dim": dim_of(case)})
+    sample = sampling(case, num_chains)
     for line in sys.stdin:
-        case, draws = map(int, line.split())
-        if case not in known:
-            known[case] = sampling(case, num_chains)
-        print(json.dumps(known[case](draws)), flush=True)
+        print(json.dumps(sample(int(line))), flush=True)
 
 
-def round_of(sides: list[Side], case: int, draws: int) -> list[Answer]:
+def round_of(sides: list[Side], draws: int) -> list[Answer]:
     """The answers of sides that sample at once."""
     for side in sides:
-        side.ask(case, draws)
+        side.ask(draws)
     return [side.answer() for side in sides]
 
 
 def measure(case: int, one: Side, two: Side, halves: list[Side]) -> tuple[Row, bool]:
     """Two cores over one, and whether their chains are the same."""
     for sides in ([one], [two], halves):
-        round_of(sides, case, 1)  # compiles
-    draws = max(1, round(SECONDS / round_of([one], case, 1)[0].seconds))
-    round_of([two], case, 1)
-    rounds = [[round_of(sides, case, draws) for sides in ([one], [two], halves)] for _ in range(ROUNDS)]
+        round_of(sides, 1)  # compiles
+    draws = max(1, round(SECONDS / round_of([one], 1)[0].seconds))
+    round_of([two], 1)
+    rounds = [[round_of(sides, draws) for sides in ([one], [two], halves)] for _ in range(ROUNDS)]
     seconds = [min(max(answer.seconds for answer in answers[side]) for answers in rounds) for side in range(3)]
     cpu = [min(answers[side][0].cpu_seconds for answers in rounds) for side in range(2)]
     is_same = all(answers[0][0].losses == answers[1][0].losses for answers in rounds)
-    kind, sizes = CASES[case]
-    dim = sum(a * b for a, b in itertools.pairwise(sizes)) + (sum(sizes[1:]) if kind == "MLP" else 0)
+    kind, dim = CASES[case][0], dim_of(case)
     steps = draws * STEPS_A_DRAW * NUM_CHAINS
     note = (
         f"{seconds[0] / steps * 1e6:.3g} and {seconds[1] / steps * 1e6:.3g} µs a chain-step; ceiling "
@@ -133,15 +134,17 @@ def measure(case: int, one: Side, two: Side, halves: list[Side]) -> tuple[Row, b
 
 def main() -> None:
     if len(sys.argv) > 1:
-        work({int(core) for core in sys.argv[1].split(",")}, int(sys.argv[2]))
+        work({int(core) for core in sys.argv[1].split(",")}, int(sys.argv[2]), int(sys.argv[3]))
         return
     cores = sorted(os.sched_getaffinity(0))[-2:]
     if len(cores) < 2:
         sys.exit(f"{Path(__file__).stem}: needs two cores, may use {cores}")
-    with ExitStack() as stack:
-        one, two = (stack.enter_context(Side(where, NUM_CHAINS)) for where in (cores[-1:], cores))
-        halves = [stack.enter_context(Side([core], NUM_CHAINS // 2)) for core in cores]
-        found = [measure(case, one, two, halves) for case in range(len(CASES))]
+    found: list[tuple[Row, bool]] = []
+    for case in range(len(CASES)):
+        with ExitStack() as stack:
+            one, two = (stack.enter_context(Side(where, NUM_CHAINS, case)) for where in (cores[-1:], cores))
+            halves = [stack.enter_context(Side([core], NUM_CHAINS // 2, case)) for core in cores]
+            found.append(measure(case, one, two, halves))
     rows = [row for row, _ in found]
     publish("cores", rows)
     sys.exit(any(row.is_met is False for row in rows) or not all(is_same for _, is_same in found))

@@ -38,7 +38,7 @@ def sample(config: "DictConfig") -> None:
             from lambda_hat.devices import one_a_core
             from lambda_hat.progress import terminal_reporter
 
-            one_a_core()
+            one_a_core(store.read_meta(job.target_id))
             from lambda_hat.run import execute
 
         with terminal_reporter() as reporter:

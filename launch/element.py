@@ -179,7 +179,8 @@ def _do(task: Task, store: Store, backend: Backend, stop: Stop) -> None:
     if task.run_id is not None:
         _refuse_without_target(task, store)
     job = _frozen_job(task)
-    one_a_core()
+    # A local worker may be given another target after this one; its cores are those that its targets need.
+    one_a_core(None if backend.kind == "local" else store.read_meta(task.target_id))
     if backend.wants_gpu:
         _refuse_without_gpu()
     from lambda_hat import run as host_loop  # imports JAX

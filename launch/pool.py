@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from lambda_hat.devices import usable_cores
+from lambda_hat.devices import fits_one_core, usable_cores
 from lambda_hat.progress import Reporter
 from lambda_hat.store import Store, write_status
 from launch.backend import Backend
@@ -128,7 +128,12 @@ class Pool:
             if not self._fail_without_target(tasks):
                 ready.append(place)
         for count, place in enumerate(ready):
-            self._start(place, self._share(len(ready) - count))
+            cores = self._share(len(ready) - count)
+            self._start(place, cores[:1] if self._fits_one_core(place) else cores)
+
+    def _fits_one_core(self, place: Place) -> bool:
+        task = self._tasks[place][0]
+        return task.run_id is not None and fits_one_core(self.store.read_meta(task.target_id))
 
     def _share(self, claimants: int) -> list[int]:
         """A fair part of the idle cores; the least busy core if all are taken."""

@@ -62,7 +62,7 @@ class StepInfo(NamedTuple):
 CHAINS = "chains"
 # Parameters from which on the chains run in groups. Below, what an operation costs to start counts: a group of 2 takes
 # a quarter more time a chain than 8 chains at once with 300 parameters, and no more with 985 (docs/benchmark.md).
-_LEAST_DIM = 900
+LEAST_DIM_SHARED = 900
 # What step_info need not be told.
 _FLOATS = ("virial", "energy", "log_weight", "acceptance", "coarse_loss", "coarse_virial", "work")
 
@@ -107,7 +107,7 @@ def group_size(num_chains: int, dim: int) -> int:
     """
     import jax
 
-    if dim < _LEAST_DIM or jax.default_backend() != "cpu":
+    if dim < LEAST_DIM_SHARED or jax.default_backend() != "cpu":
         return num_chains
     return next((size for size in range(2, num_chains) if num_chains % size == 0), num_chains)
 

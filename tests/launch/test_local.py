@@ -128,6 +128,17 @@ def test_cancel_ends_the_driver_and_its_elements(user: User) -> None:
     assert not {fate.state for fate in user.fates().values()} & {"running", "queued", "finished"}
 
 
+def test_a_run_of_few_parameters_gets_one_core(user: User) -> None:
+    """Sees it given all that are idle, on which it takes 1.4 times as long."""
+    driver, cores = user.start(SHORT), set[int]()
+    while driver.poll() is None:
+        for pid in _elements(user, driver.pid):
+            with contextlib.suppress(ProcessLookupError):
+                cores.add(len(os.sched_getaffinity(pid)))
+    assert {fate.state for fate in user.finish(driver).values()} == {"finished"}
+    assert min(cores) == 1
+
+
 @pytest.mark.parametrize(("num_runs", "at_once"), [(4, 2), pytest.param(60, None, marks=pytest.mark.slow)])
 def test_processes_are_bounded_and_share_the_cores(user: User, num_runs: int, at_once: int | None) -> None:
     """Never more than was said, or than there are cores."""

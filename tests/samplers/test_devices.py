@@ -74,14 +74,29 @@ def test_a_network_has_the_same_chains_on_two_devices(monkeypatch: pytest.Monkey
     both.advance("sampling", 3)
 
 
-@pytest.mark.parametrize("num_cores", [1, 2])
-def test_a_process_has_a_device_for_each_core(num_cores: int) -> None:
-    """Sees the cores of the machine counted instead of those that the process may use."""
+def _in_a_process(num_cores: int, argument: str, told: str) -> str:
+    """What a process prints that may use so many cores, and calls ``one_a_core(argument)`` before it loads JAX."""
     cores = sorted(os.sched_getaffinity(0))[:num_cores]
     code = (
-        f"import os; os.sched_setaffinity(0, {cores}); from lambda_hat.devices import one_a_core; one_a_core(); "
-        "import jax; print(len(jax.devices()))"
+        f"import os; os.sched_setaffinity(0, {cores}); from lambda_hat.devices import one_a_core; "
+        f"one_a_core({argument}); import jax; devices = jax.devices(); print({told})"
     )
     environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert int(done.stdout) == len(cores)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("num_cores", [1, 2])
+def test_a_process_has_a_device_for_each_core(num_cores: int) -> None:
+    """Sees the cores of the machine counted instead of those that the process may use."""
+    usable = min(num_cores, len(os.sched_getaffinity(0)))
+    assert int(_in_a_process(num_cores, "", "len(devices)")) == usable
+
+
+@pytest.mark.parametrize(("dim", "expected"), [(899, 1), (900, 2)])
+def test_a_target_of_few_parameters_has_one_device_and_one_thread(dim: int, expected: int) -> None:
+    """Sees threads between which XLA hands small operations over and back."""
+    usable = min(expected, len(os.sched_getaffinity(0)))
+    names = "(open(f'/proc/self/task/{task}/comm').read() for task in os.listdir('/proc/self/task'))"
+    told = f"len(devices), sum('XLAEigen' in name for name in {names})"
+    assert _in_a_process(2, f"{{'dim': {dim}}}", told) == f"{usable} {usable}"
