@@ -17,13 +17,14 @@ from jaxtyping import Array
 from benchmarks.kernels import cpu_seconds, posterior_of
 from benchmarks.record import Row, publish
 from lambda_hat.chain import Ensemble
+from lambda_hat.compiled import compiler_options
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers.base import Sampler
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.mclmc import MCLMC
 from lambda_hat.samplers.sgld import SGLD
-from lambda_hat.targets.base import draw_normals, draw_rows
 from lambda_hat.targets.deep_linear import DeepLinear
+from lambda_hat.targets.draws import draw_normals, draw_rows
 from lambda_hat.targets.mlp import MLP
 
 NUM_DATA, NUM_CHAINS, BATCH, STEPS_A_DRAW = 10_000, 4, 250, 50
@@ -34,17 +35,22 @@ UPDATES = 50
 ALL = slice(None)
 
 
+def jit(function: Callable[..., Any], dtype: str = "float32") -> Any:
+    """What a kernel is held to is compiled as the kernel is."""
+    return jax.jit(function, compiler_options=compiler_options(dtype))
+
+
 def repeated(update: Callable[..., Array], start: Array, *arrays: Any, times: int = UPDATES) -> Callable[[], Array]:
     """``times`` calls of update(key, value, *arrays), each fed the one before, in one compiled loop."""
 
-    @jax.jit
     def loop(value: Array, arrays: Any) -> Array:
         def body(index: Array, value: Array) -> Array:
             return update(jax.random.fold_in(jax.random.key(0), index), value, *arrays)
 
         return jax.lax.fori_loop(0, times, body, value)
 
-    return lambda: loop(start, arrays)
+    compiled = jit(loop, str(start.dtype))
+    return lambda: compiled(start, arrays)
 
 
 def keys_of(key: Any) -> Any:
@@ -114,14 +120,14 @@ def products(sizes: tuple[int, ...]) -> list[tuple[Array, Array, int, int]]:
 
 def multiply(operands: tuple[Array, Array, int, int]) -> Callable[[], Array]:
     left, right, i, j = operands
-    product = jax.jit(lambda left, right: jax.lax.dot_general(left, right, (((i,), (j,)), ((), ()))))
+    product = jit(lambda left, right: jax.lax.dot_general(left, right, (((i,), (j,)), ((), ()))))
     return lambda: product(left, right)
 
 
 def mlp_gradient(sizes: tuple[int, ...]) -> list[Row]:
     """All rows' gradient against its matrix products alone, of the same shapes, and against one large product."""
     posterior = posterior_of(MLP(widths=sizes[1:-1]), sizes, NUM_DATA, moments=False)
-    gradient = jax.jit(jax.grad(lambda u, posterior: posterior.loss(u)))
+    gradient = jit(jax.grad(lambda u, posterior: posterior.loss(u)))
     u = jnp.zeros(posterior.dim)
     own = {str(index): multiply(operands) for index, operands in enumerate(products(sizes))}
     big = jnp.ones((1024, 1024))

@@ -23,6 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt32
 
+from lambda_hat.compiled import jitted
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers.base import CHAINS, Kernel, Sampler, StepInfo, group_size, rows_a_gradient
 
@@ -138,7 +139,6 @@ def _restored(plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Poster
     return jax.tree.unflatten(jax.tree.structure(own), jax.tree.leaves(state))
 
 
-@functools.partial(jax.jit, static_argnames="plan")
 def _init(
     plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, seed: UInt32[Array, ""]
 ) -> tuple[State, StepInfo]:
@@ -146,12 +146,10 @@ def _init(
     return _flat(state), info
 
 
-@functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
 def _finish(plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, state: State) -> State:
     return _flat(_kernel(plan, hyper, posterior).finish(_restored(plan, hyper, posterior, state)))
 
 
-@functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
 def _advance(
     plan: _Plan,
     hyper: dict[str, Float[Array, ""]],
@@ -196,11 +194,6 @@ def _steps(
     return _flat(own), trace
 
 
-def jitted(function: Callable[..., Any], plan: Any, *arguments: Any) -> Any:
-    """How a compiled function is called where nothing is kept: JAX traces it at its first call in a process."""
-    return function(plan, *arguments)
-
-
 @dataclasses.dataclass(frozen=True)
 class Ensemble:
     """One sampler on one posterior: the pure functions that a host loop calls.
@@ -210,7 +203,7 @@ class Ensemble:
         posterior: Where it samples, in the sampler's dtype.
         num_chains: Chains advanced side by side.
         seed: The run's seed. Every key is ``fold_in(fold_in(key(seed), phase), draw)``.
-        call: Evaluates ``function(plan, *arguments)``, as :func:`jitted` does.
+        call: Evaluates ``function(plan, *arguments)``, as :func:`lambda_hat.compiled.jitted` does.
     """
 
     sampler: Sampler

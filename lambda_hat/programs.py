@@ -27,13 +27,17 @@ import jax
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
+from lambda_hat.compiled import compiler_options, consumed, jitted
 from lambda_hat.config import canonical
 from lambda_hat.files import StoreError, read_bytes, write_bytes
 from lambda_hat.provenance import versions
 
 # All that programs are traced from, below the package (a test holds it against the imports), and this file, whose
 # format an entry has.
-SOURCES = ("presets.py", "config.py", "posterior.py", "chain.py", "samplers/*.py", "targets/*.py", "programs.py")
+SOURCES = (
+    *("presets.py", "config.py", "posterior.py", "chain.py", "compiled.py", "programs.py"),
+    *("samplers/*.py", "targets/*.py"),
+)
 _OURS = ("lambda_hat.samplers", "lambda_hat.targets")
 # Where programs are kept, not what they are.
 _OF_CACHES = ("jax_compilation_cache", "jax_persistent_cache", "jax_enable_compilation_cache")
@@ -73,15 +77,9 @@ class Programs:
         self._folder = folder
 
     def __call__(self, function: Any, plan: Any, *arguments: Any) -> Any:
-        """``function(plan, *arguments)``, of a jitted function whose static argument is ``plan``.
-
-        Args:
-            function: A parameter of it that is called ``state`` is consumed.
-            plan: Has a ``sampler`` and a ``model``, schema objects.
-            arguments: Arrays in containers.
-        """
+        """As :func:`lambda_hat.compiled.jitted`; the plan has a ``model`` too."""
         if not all(type(schema).__module__.rpartition(".")[0] in _OURS for schema in (plan.sampler, plan.model)):
-            return function(plan, *arguments)
+            return jitted(function, plan, *arguments)
         leaves, structure = jax.tree.flatten(arguments)
         key = _key(function, plan, leaves, structure)
         if key not in _loaded:
@@ -144,12 +142,12 @@ def _flat(function: Any, plan: Any, arguments: tuple[Any, ...]) -> Any:
     structure = jax.tree.structure(arguments)
     names = list(inspect.signature(function).parameters)[1:]
     owners = [name for name, value in zip(names, arguments, strict=True) for _ in jax.tree.leaves(value)]
-    consumed = [number for number, name in enumerate(owners) if name == "state"]
+    donated = [number for number, name in enumerate(owners) if name in consumed(function)]
 
     def flat(*leaves: Any) -> Any:
-        return function.__wrapped__(plan, *jax.tree.unflatten(structure, leaves))
+        return function(plan, *jax.tree.unflatten(structure, leaves))
 
-    return jax.jit(flat, donate_argnums=consumed)
+    return jax.jit(flat, donate_argnums=donated, compiler_options=compiler_options(plan.sampler.dtype))
 
 
 def _make(path: Path, function: Any, leaves: list[Any]) -> Program:

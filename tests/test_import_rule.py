@@ -18,7 +18,7 @@ LAYERS = (
     ("lambda_hat.targets", "lambda_hat.array_layer", "lambda_hat.batch_means", "lambda_hat.mean_error"),
     ("lambda_hat.step_bias", "lambda_hat.statistics"),
     ("lambda_hat.posterior", "lambda_hat.bounds", "lambda_hat.verdict", "lambda_hat.temperatures"),
-    ("lambda_hat.samplers", "lambda_hat.estimate"),
+    ("lambda_hat.samplers", "lambda_hat.estimate", "lambda_hat.compiled"),
     ("lambda_hat.chain", "lambda_hat.plateau"),
     # Files, clocks and signals.
     ("lambda_hat.devices",),
@@ -75,6 +75,7 @@ ONLY_IN = {
 WITH_JAX = {
     "lambda_hat.targets.base",
     "lambda_hat.targets.blocks",
+    "lambda_hat.targets.draws",
     "lambda_hat.targets.minimum",
     "lambda_hat.posterior",
     "lambda_hat.samplers.adaptation",
@@ -82,6 +83,7 @@ WITH_JAX = {
     "lambda_hat.samplers.vi_family",
     "lambda_hat.samplers.step_size",
     "lambda_hat.samplers.stochastic",
+    "lambda_hat.compiled",
     "lambda_hat.chain",
     "lambda_hat.cache",
     "lambda_hat.programs",

@@ -1,6 +1,5 @@
 """Compiled programs are run as they are by later processes, and made anew where anything they depend on differs."""
 
-import functools
 import gc
 import json
 import shutil
@@ -34,7 +33,6 @@ class Plan(NamedTuple):
     model: Any = Quadratic(dim=2)
 
 
-@functools.partial(jax.jit, static_argnames="plan")
 def scaled(plan: Plan, x: jax.Array) -> jax.Array:
     TRACED.append(plan.sampler.num_integration_steps)
     return jnp.sin(x) * plan.sampler.num_integration_steps
@@ -43,6 +41,7 @@ def scaled(plan: Plan, x: jax.Array) -> jax.Array:
 @dataclass(frozen=True)
 class Foreign:
     num_integration_steps: int = 3
+    dtype: str = "float32"
 
 
 @pytest.fixture(autouse=True)

@@ -180,7 +180,7 @@ def noise(variance: float, key: "Key[Array, '']", target: "Target", batch_size: 
     del batch_size
     import jax.numpy as jnp
 
-    from lambda_hat.targets.base import draw_normals
+    from lambda_hat.targets.draws import draw_normals
 
     if variance == 0:
         return jnp.zeros((0,), target.w0.dtype)

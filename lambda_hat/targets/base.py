@@ -7,7 +7,6 @@ into a program as a constant.
 """
 
 import math
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -18,8 +17,6 @@ from jaxtyping import Array, Float, Key, PyTree, Shaped
 
 Arrays = dict[str, Array]
 Batch = Shaped[Array, "..."]
-# Up to so many normals are made at once, more in blocks, which take a third less time for 3e5 and half for 1e7.
-_MANY_NORMALS, _BLOCK_OF_NORMALS = 2**17, 2**14
 
 
 @runtime_checkable
@@ -92,52 +89,6 @@ def unflatten(w: Float[Array, " d"], shapes: dict[str, tuple[int, ...]]) -> dict
     """
     pieces = jax.lax.split(w, [math.prod(shape) for shape in shapes.values()])
     return {name: piece.reshape(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
-
-
-def draw_rows(key: Key[Array, ""], num_data: int, batch_size: int) -> Shaped[Array, " batch"]:
-    """Row indices with replacement: drawing without costs about 20 times as much (docs/benchmark.md).
-
-    The upper half of 32 random bits times n: probabilities differ by n / 2^32 of themselves at most, and it takes half
-    the time of ``randint``.
-    """
-    with one_hash_for_two():
-        bits = jax.random.bits(key, (batch_size,), jnp.uint32)
-    return _upper_half(bits, num_data).astype(jnp.int32)
-
-
-def _upper_half(bits: Shaped[Array, " batch"], n: int) -> Shaped[Array, " batch"]:
-    """The upper 32 of the 64 bits of ``bits`` times n, in pieces of 16: ``lax.mulhi`` does not compile for a mesh."""
-    high, low = bits >> 16, bits & 0xFFFF
-    n_high, n_low = n >> 16, n & 0xFFFF
-    middle = high * n_low + (low * n_low >> 16)
-    return high * n_high + (middle >> 16) + ((middle & 0xFFFF) + low * n_high >> 16)
-
-
-def draw_normals(key: Key[Array, ""], like: Float[Array, " d"]) -> Float[Array, " d"]:
-    """Standard normals, of the shape and dtype of ``like``.
-
-    Many of them are made block by block, each from a key of its own: a hash goes over its numbers five times, which
-    takes twice as long when they do not fit in the cache (docs/benchmark.md).
-    """
-    with one_hash_for_two():
-        if like.size <= _MANY_NORMALS:
-            return jax.random.normal(key, like.shape, like.dtype)
-
-        def add(index: Array, normals: Array) -> Array:
-            block = jax.random.normal(jax.random.fold_in(key, index), (_BLOCK_OF_NORMALS,), like.dtype)
-            return jax.lax.dynamic_update_slice(normals, block, (index * _BLOCK_OF_NORMALS,))
-
-        count = -(-like.size // _BLOCK_OF_NORMALS)
-        nothing = jnp.zeros(count * _BLOCK_OF_NORMALS, like.dtype)
-        return jax.lax.fori_loop(0, count, add, nothing)[: like.size]
-
-
-def one_hash_for_two() -> AbstractContextManager[Any]:
-    """Two random numbers out of one hash: JAX spends a hash on each, for arrays that are split over devices.
-
-    A chain's numbers stay on one device, and this makes normals 1.4 to 2 times as fast.
-    """
-    return jax.threefry_partitionable(False)
 
 
 class Built(NamedTuple):

@@ -77,7 +77,7 @@ class DeepLinear:
     def minibatch(self, key: "Key[Array, '']", target: "Target", batch_size: int) -> "Batch":
         if "inputs" not in target.arrays:
             return noise(self.gradient_noise, key, target, batch_size)
-        from lambda_hat.targets.base import draw_rows
+        from lambda_hat.targets.draws import draw_rows
 
         return draw_rows(key, target.num_data, batch_size)
 

@@ -115,7 +115,7 @@ class MLP:
         return mean_over_rows(self, arrays, w)
 
     def minibatch(self, key: "Key[Array, '']", target: "Target", batch_size: int) -> "Batch":
-        from lambda_hat.targets.base import draw_rows
+        from lambda_hat.targets.draws import draw_rows
 
         return draw_rows(key, target.num_data, batch_size)
 

@@ -1,11 +1,12 @@
 """Random numbers that are drawn in a way of our own."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from lambda_hat.targets.base import draw_normals, draw_rows
+from lambda_hat.targets.draws import draw_normals, draw_rows, two_for_one
 
 
 @pytest.mark.parametrize("num_data", [1, 7, 10_000])
@@ -20,8 +21,21 @@ def test_rows_are_drawn_evenly(num_data: int) -> None:
 def test_normals_are_normal_and_independent(size: int) -> None:
     like = np.zeros(size, np.float32)
     keys = jax.random.split(jax.random.key(1), 2 + 200_000 // size)
-    draws = np.asarray(jax.jit(jax.vmap(lambda key: draw_normals(key, jax.numpy.asarray(like))))(keys)).ravel()
+    draws = np.asarray(jax.jit(jax.vmap(lambda key: draw_normals(key, jnp.asarray(like))))(keys)).ravel()
     assert stats.kstest(draws, "norm").pvalue > 1e-3
     assert len(np.unique(draws)) > 0.95 * len(draws)
     pairs = np.corrcoef(draws[:-1], draws[1:])[0, 1] * np.sqrt(len(draws))
     assert abs(pairs) < 4
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 300, 10_631])
+@pytest.mark.parametrize("dtype", [jnp.uint32, jnp.uint64])
+def test_bits_are_those_of_jax(size: int, dtype: type) -> None:
+    with jax.enable_x64():
+        keys = jax.random.split(jax.random.key(2**40 + size), 3)
+        shape = (size,) if size < 300 else (size // 10, 10)
+        ours = jax.jit(jax.vmap(lambda key: jax.random.bits(two_for_one(key), shape, dtype)))(keys)
+        with jax.threefry_partitionable(False):
+            jaxs = jax.vmap(lambda key: jax.random.bits(key, shape, dtype))(keys)
+    assert ours.dtype == jaxs.dtype
+    np.testing.assert_array_equal(ours, jaxs)

@@ -1,0 +1,117 @@
+"""Random numbers of minibatches and noise: rows with replacement, and standard normals.
+
+They are the numbers of JAX's own Threefry, two out of each hash: where arrays may be split over devices JAX spends a
+hash on each, but a chain's numbers stay on one.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.random import define_prng_impl, threefry_prng_impl
+from jaxtyping import Array, Float, Key, Shaped, UInt32
+
+# Up to so many normals are made at once, more in blocks, which take a third less time for 3e5 and half for 1e7.
+_MANY_NORMALS, _BLOCK_OF_NORMALS = 2**17, 2**14
+# Threefry's: the rotations of rounds 1 to 4 and 5 to 8, and so on in turn; and what its third key is made with.
+_ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
+_PARITY = np.uint32(0x1BD11BDA)
+
+Word = UInt32[Array, "..."]
+
+
+def draw_rows(key: Key[Array, ""], num_data: int, batch_size: int) -> Shaped[Array, " batch"]:
+    """Row indices with replacement: drawing without costs about 20 times as much (docs/benchmark.md).
+
+    The upper half of 32 random bits times n: probabilities differ by n / 2^32 of themselves at most, and it takes half
+    the time of ``randint``.
+    """
+    bits = jax.random.bits(two_for_one(key), (batch_size,), jnp.uint32)
+    return _upper_half(bits, num_data).astype(jnp.int32)
+
+
+def _upper_half(bits: Shaped[Array, " batch"], n: int) -> Shaped[Array, " batch"]:
+    """The upper 32 of the 64 bits of ``bits`` times n, in pieces of 16: ``lax.mulhi`` does not compile for a mesh."""
+    high, low = bits >> 16, bits & 0xFFFF
+    n_high, n_low = n >> 16, n & 0xFFFF
+    middle = high * n_low + (low * n_low >> 16)
+    return high * n_high + (middle >> 16) + ((middle & 0xFFFF) + low * n_high >> 16)
+
+
+def draw_normals(key: Key[Array, ""], like: Float[Array, " d"]) -> Float[Array, " d"]:
+    """Standard normals, of the shape and dtype of ``like``.
+
+    Many of them are made block by block, each from a key of its own: a hash goes over its numbers three times, which
+    takes longer when they do not fit in the cache (docs/benchmark.md).
+    """
+    key = two_for_one(key)
+    if like.size <= _MANY_NORMALS:
+        return jax.random.normal(key, like.shape, like.dtype)
+
+    def add(index: Array, normals: Array) -> Array:
+        block = jax.random.normal(jax.random.fold_in(key, index), (_BLOCK_OF_NORMALS,), like.dtype)
+        return jax.lax.dynamic_update_slice(normals, block, (index * _BLOCK_OF_NORMALS,))
+
+    count = -(-like.size // _BLOCK_OF_NORMALS)
+    nothing = jnp.zeros(count * _BLOCK_OF_NORMALS, like.dtype)
+    return jax.lax.fori_loop(0, count, add, nothing)[: like.size]
+
+
+def two_for_one(key: Key[Array, ""]) -> Key[Array, ""]:
+    """The key, for the functions of ``jax.random`` to take their bits from :func:`_random_bits`."""
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl=_IMPLEMENTATION)
+
+
+def _random_bits(key: UInt32[Array, " 2"], bit_width: int, shape: tuple[int, ...]) -> Shaped[Array, "..."]:
+    """Those of ``jax.random.bits`` with ``jax_threefry_partitionable`` off, of 32 or 64 bits."""
+    assert bit_width in (32, 64), bit_width
+    size = int(np.prod(shape))
+    num_hashes = size if bit_width == 64 else -(-size // 2)
+    counter = jnp.arange(2 * num_hashes, dtype=jnp.uint32)
+    if size < counter.size and bit_width == 32:
+        counter = counter.at[-1].set(0)  # as JAX fills an odd number up
+    first, second = _threefry(key, counter[:num_hashes], counter[num_hashes:])
+    if bit_width == 64:
+        return (first.astype(jnp.uint64) << 32 | second.astype(jnp.uint64)).reshape(shape)
+    return jnp.concatenate([first, second])[:size].reshape(shape)
+
+
+def _threefry(key: UInt32[Array, " 2"], first: Word, second: Word) -> tuple[Word, Word]:
+    """Threefry-2x32 of 20 rounds (Salmon et al. 2011) of the counters, as ``jax.random`` has it.
+
+    On a CPU JAX's goes over its numbers in five loops of four rounds. One loop less than half as long takes three
+    quarters of the time (docs/benchmark.md), and all rounds in one no less.
+    """
+    keys = key[0], key[1], key[0] ^ key[1] ^ _PARITY
+    state = first + keys[0], second + keys[1]
+    state = _four_rounds(state, _ROTATIONS[0], (keys[1], keys[2] + np.uint32(1)))
+
+    def eight_rounds(index: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        state, (a, b, c) = carry
+        state = _four_rounds(state, _ROTATIONS[1], (a, b + 2 * index + 2))
+        return _four_rounds(state, _ROTATIONS[0], (b, c + 2 * index + 3)), (c, a, b)
+
+    # A GPU would wait for its host between two passes of a loop.
+    is_unrolled = jax.default_backend() != "cpu"
+    ordered = keys[2], keys[0], keys[1]
+    return jax.lax.fori_loop(np.uint32(0), np.uint32(2), eight_rounds, (state, ordered), unroll=is_unrolled)[0]
+
+
+def _four_rounds(state: tuple[Word, Word], rotations: tuple[int, ...], keys: tuple[Word, Word]) -> tuple[Word, Word]:
+    first, second = state
+    for by in rotations:
+        first = first + second
+        second = first ^ (second << by | second >> 32 - by)
+    return first + keys[0], second + keys[1]
+
+
+_IMPLEMENTATION = define_prng_impl(
+    key_shape=threefry_prng_impl.key_shape,
+    seed=threefry_prng_impl.seed,
+    split=threefry_prng_impl.split,
+    random_bits=_random_bits,
+    fold_in=threefry_prng_impl.fold_in,
+    name="threefry2x32two_for_one",
+    tag="fry2",
+)
