@@ -37,7 +37,7 @@ ALL = slice(None)
 
 def jit(function: Callable[..., Any], dtype: str = "float32") -> Any:
     """What a kernel is held to is compiled as the kernel is."""
-    return jax.jit(function, compiler_options=compiler_options(dtype))
+    return jax.jit(function, compiler_options=compiler_options(dtype, dim=10_000))
 
 
 def repeated(update: Callable[..., Array], start: Array, *arrays: Any, times: int = UPDATES) -> Callable[[], Array]:

@@ -47,6 +47,7 @@ class _Plan(NamedTuple):
 
     sampler: Sampler
     model: Any
+    dim: int
     num_chains: int
     phase: Phase
     num_devices: int = 1
@@ -214,7 +215,7 @@ class Ensemble:
 
     def _static(self, phase: Phase) -> tuple[_Plan, dict[str, float]]:
         static, hyper = _split(self.sampler)
-        return _Plan(static, self.posterior.target.model, self.num_chains, phase), hyper
+        return _Plan(static, self.posterior.target.model, self.posterior.dim, self.num_chains, phase), hyper
 
     @functools.cached_property
     def _sharing(self) -> _Sharing | None:

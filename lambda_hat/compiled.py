@@ -8,14 +8,18 @@ from typing import Any
 
 import jax
 
-# XLA leaves products and sums to YNNPACK. In float64 its products take two thirds of the time of XLA's own, in float32
-# XLA's take up to a seventh less (docs/benchmark.md). An experimental option: releases not looked at do without it.
-_OPTIONS = {"float32": {"xla_cpu_experimental_ynn_fusion_type": ""}} if jax.__version__.startswith("0.10.") else {}
+# XLA leaves products and sums to YNNPACK. In float64 its products take two thirds of the time of XLA's own. In float32
+# XLA's take up to a seventh less, but not from a million parameters on (docs/benchmark.md).
+_MANY_PARAMETERS = 1_000_000
+# An experimental option: releases not looked at do without it.
+_IS_KNOWN = jax.__version__.startswith("0.10.")
 
 
-def compiler_options(dtype: str) -> dict[str, str] | None:
-    """XLA's options for a program whose sampler computes in ``dtype``."""
-    return _OPTIONS.get(dtype)
+def compiler_options(dtype: str, dim: int) -> dict[str, str] | None:
+    """XLA's options for a program whose sampler computes in ``dtype``, of ``dim`` parameters."""
+    if _IS_KNOWN and dtype == "float32" and dim < _MANY_PARAMETERS:
+        return {"xla_cpu_experimental_ynn_fusion_type": ""}
+    return None
 
 
 def consumed(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -28,17 +32,17 @@ def jitted(function: Callable[..., Any], plan: Any, *arguments: Any) -> Any:
 
     Args:
         function: Pure; ``plan`` is the name of its first argument.
-        plan: Hashable; its ``sampler`` has a ``dtype``.
+        plan: Hashable; has ``dim``, and a ``sampler`` that has a ``dtype``.
         arguments: Arrays in containers.
     """
-    return _jitted(function, plan.sampler.dtype)(plan, *arguments)
+    return _jitted(function, plan.sampler.dtype, plan.dim)(plan, *arguments)
 
 
 @functools.cache
-def _jitted(function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
+def _jitted(function: Callable[..., Any], dtype: str, dim: int) -> Callable[..., Any]:
     return jax.jit(
         function,
         static_argnames="plan",
         donate_argnames=consumed(function),
-        compiler_options=compiler_options(dtype),
+        compiler_options=compiler_options(dtype, dim),
     )

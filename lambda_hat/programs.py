@@ -147,7 +147,7 @@ def _flat(function: Any, plan: Any, arguments: tuple[Any, ...]) -> Any:
     def flat(*leaves: Any) -> Any:
         return function(plan, *jax.tree.unflatten(structure, leaves))
 
-    return jax.jit(flat, donate_argnums=donated, compiler_options=compiler_options(plan.sampler.dtype))
+    return jax.jit(flat, donate_argnums=donated, compiler_options=compiler_options(plan.sampler.dtype, plan.dim))
 
 
 def _make(path: Path, function: Any, leaves: list[Any]) -> Program:

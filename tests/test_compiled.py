@@ -13,20 +13,21 @@ from lambda_hat.samplers.sgld import SGLD
 
 class Plan(NamedTuple):
     sampler: Any = SGLD()
+    dim: int = 3
 
 
 def double(plan: Plan, state: Array, other: Array) -> tuple[Array, Array]:
     return 2 * state, plan.sampler.batch_size * other
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_are_given_to_what_is_faster(dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "dim"), [("float32", 10_000), ("float32", 10**7), ("float64", 10_000)])
+def test_products_are_given_to_what_is_faster(dtype: str, dim: int) -> None:
     with jax.enable_x64():
         rows, w = jnp.ones((250, 90), dtype), jnp.ones((90, 90), dtype)
-        options = compiler_options(dtype)
+        options = compiler_options(dtype, dim)
         text = jax.jit(lambda rows, w: rows @ w, compiler_options=options).lower(rows, w).compile().as_text()
     assert text is not None
-    assert ("ynn" in text) == (dtype == "float64")
+    assert ("ynn" in text) == ((dtype, dim) != ("float32", 10_000))
 
 
 def test_a_state_is_consumed_and_the_plan_is_static() -> None:

@@ -31,6 +31,7 @@ TRACED: list[int] = []
 class Plan(NamedTuple):
     sampler: Any = HMC()
     model: Any = Quadratic(dim=2)
+    dim: int = 2
 
 
 def scaled(plan: Plan, x: jax.Array) -> jax.Array:

@@ -112,6 +112,6 @@ _IMPLEMENTATION = define_prng_impl(
     split=threefry_prng_impl.split,
     random_bits=_random_bits,
     fold_in=threefry_prng_impl.fold_in,
-    name="threefry2x32two_for_one",
+    name="threefry2x32_two_for_one",
     tag="fry2",
 )

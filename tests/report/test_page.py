@@ -121,7 +121,7 @@ def test_a_run_opens_by_keyboard_and_gives_the_focus_back(shown: Browser, report
     shown.press("Escape")
     assert not shown.run("document.querySelector('dialog').open")
     assert focused(shown).strip() == first
-    assert shown.run("location.hash") == ""
+    shown.wait("location.hash === ''")  # the browser goes back in its history on its own time
     assert shown.complaints == []
 
 
