@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt32
 
 from lambda_hat.compiled import jitted
 from lambda_hat.posterior import Posterior
-from lambda_hat.samplers.base import CHAINS, Kernel, Sampler, StepInfo, group_size, rows_a_gradient
+from lambda_hat.samplers.base import CHAINS, Kernel, Sampler, StepInfo, group_size, is_in_pairs, rows_a_gradient
 
 # Draws that one call can record. The buffer is scalars only: 16384 draws of 8 chains are 5 MB.
 CAPACITY = 16384
@@ -68,9 +68,9 @@ class _Sharing(NamedTuple):
         return jax.device_put(state, places)
 
 
-def _num_devices(num_chains: int, dim: int) -> int:
+def _num_devices(sampler: Sampler, num_chains: int, dim: int) -> int:
     """As many as there are, or fewer where each would not have equally many groups of chains."""
-    num_groups = num_chains // group_size(num_chains, dim)
+    num_groups = num_chains // group_size(num_chains, dim, in_pairs=is_in_pairs(sampler))
     return max(count for count in range(1, len(jax.devices()) + 1) if num_groups % count == 0)
 
 
@@ -219,7 +219,7 @@ class Ensemble:
 
     @functools.cached_property
     def _sharing(self) -> _Sharing | None:
-        num_devices = _num_devices(self.num_chains, self.posterior.dim)
+        num_devices = _num_devices(self.sampler, self.num_chains, self.posterior.dim)
         if num_devices == 1:
             return None
         # The arrays that have a chain axis are those that fewer chains make smaller.

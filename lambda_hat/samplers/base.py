@@ -99,21 +99,28 @@ def step_info(loss: "Float[Array, ' chain']", gradients: "Int[Array, ' chain'] |
     return StepInfo(loss=loss, gradients=counts, **{**fields, **known})
 
 
-def group_size(num_chains: int, dim: int) -> int:
+def group_size(num_chains: int, dim: int, *, in_pairs: bool) -> int:
     """Chains that are computed side by side; a divisor of ``num_chains``, and of those of each device.
 
     The last digits of a sum can depend on how many chains are, so their number must not depend on that of the devices.
-    A GPU is one device that wants all chains at once.
+    A chain whose gradients take all rows is quickest by itself. The small operations of minibatches take half as long
+    again by themselves where there are several devices, so they run ``in_pairs`` (docs/benchmark.md). A GPU is one
+    device that wants all chains at once.
     """
     import jax
 
     if dim < LEAST_DIM_SHARED or jax.default_backend() != "cpu":
         return num_chains
-    return next((size for size in range(2, num_chains) if num_chains % size == 0), num_chains)
+    return next((size for size in range(1 + in_pairs, num_chains) if num_chains % size == 0), num_chains)
+
+
+def is_in_pairs(sampler: Sampler) -> bool:
+    """Whether the chains run in pairs: those of samplers of minibatches."""
+    return hasattr(sampler, "batch_size")
 
 
 def per_chain(
-    function: Callable[..., Any], num_chains: int, dim: int, *, sequential: bool = False
+    function: Callable[..., Any], num_chains: int, dim: int, *, in_pairs: bool = False, sequential: bool = False
 ) -> Callable[..., Any]:
     """Lift ``function(key, chain_state, *shared)`` to the ensemble.
 
@@ -131,9 +138,8 @@ def per_chain(
         if sequential:
             return jax.lax.map(lambda chain: function(*chain, *shared), (keys, states))
         together = jax.vmap(function, (0, 0, *(None for _ in shared)))
-        return _in_groups(
-            lambda keys, states: together(keys, states, *shared), (keys, states), group_size(num_chains, dim)
-        )
+        size = group_size(num_chains, dim, in_pairs=in_pairs)
+        return _in_groups(lambda keys, states: together(keys, states, *shared), (keys, states), size)
 
     return lifted
 

@@ -128,7 +128,7 @@ def stochastic_kernel(
     warm, draw = (_draw(sampler, posterior, num_chains, dynamics) for dynamics in phases)
 
     def init(key: Key[Array, ""], u0: Float[Array, "chain d"]) -> tuple[State, StepInfo]:
-        fine = per_chain(phases[0].start, num_chains, posterior.dim)(key, u0)
+        fine = per_chain(phases[0].start, num_chains, posterior.dim, in_pairs=True)(key, u0)
         chains = Chain(fine, fine if sampler.measure_bias else None)
         pilot = step_size.start(u0) if is_auto else None
         eps = step_size.smallest(posterior) if is_auto else jnp.asarray(sampler.step_size, u0.dtype)
@@ -153,7 +153,7 @@ def _info(posterior: Posterior, chains: Chain, num_gradients: int, **known: Arra
 
 def _draw(sampler: Stochastic, posterior: Posterior, num_chains: int, dynamics: Dynamics) -> Step:
     """One draw of all chains."""
-    updates = per_chain(_updates(sampler, posterior, dynamics), num_chains, posterior.dim)
+    updates = per_chain(_updates(sampler, posterior, dynamics), num_chains, posterior.dim, in_pairs=True)
     gradients = sampler.steps_per_draw + (sampler.steps_per_draw // 2 if sampler.measure_bias else 0)
 
     def draw(key: Key[Array, ""], state: State) -> tuple[State, StepInfo]:
@@ -168,7 +168,7 @@ def _tuned(sampler: Stochastic, posterior: Posterior, num_chains: int, dynamics:
     """A warm-up draw that chooses its step size first: before the chains move, for it must not be longer than the
     loss bears where they are."""
     measurement = step_size.measurement(sampler.batch_size, posterior, dynamics.scale)
-    measure = per_chain(measurement, num_chains, posterior.dim)
+    measure = per_chain(measurement, num_chains, posterior.dim, in_pairs=True)
 
     def adapt(key: Key[Array, ""], state: State) -> tuple[State, StepInfo]:
         pilot_key, key = jax.random.split(key)

@@ -84,7 +84,7 @@ class VI:
         from lambda_hat.samplers import vi_family
 
         check_batch(self.batch_size, posterior.num_data)
-        samples = per_chain(self._sample(posterior), num_chains, posterior.dim)
+        samples = per_chain(self._sample(posterior), num_chains, posterior.dim, in_pairs=True)
 
         def init(key: "Key[Array, '']", u0: "Float[Array, 'chain d']") -> tuple[State, StepInfo]:
             start_key, probe_key = jax.random.split(key)
@@ -105,7 +105,7 @@ class VI:
 
         from lambda_hat.samplers import vi_family
 
-        look = per_chain(self._pairs(posterior), num_chains, posterior.dim)
+        look = per_chain(self._pairs(posterior), num_chains, posterior.dim, in_pairs=True)
 
         def adapt(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
             pairs, excess = look(key, jnp.arange(num_chains), state)
@@ -233,7 +233,7 @@ class VI:
             grad = jax.grad(self._excess_loss(batch_key, posterior))(u)
             return sums + jnp.stack([grad, grad**2])
 
-        probes = per_chain(probe, num_chains, posterior.dim)
+        probes = per_chain(probe, num_chains, posterior.dim, in_pairs=True)
         nothing = jnp.zeros((num_chains, 2, *w0.shape), w0.dtype)
         keys = jax.random.split(key, _NUM_PROBES)
         sums, _ = jax.lax.scan(lambda sums, key: (probes(key, sums), None), nothing, keys)

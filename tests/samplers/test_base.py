@@ -24,17 +24,21 @@ def test_each_chain_has_its_own_key_whatever_their_number(sequential: bool) -> N
 
 
 @pytest.mark.parametrize(
-    ("num_chains", "dim", "size"), [(8, 10_000, 2), (9, 10_000, 3), (7, 10_000, 7), (2, 10_000, 2), (8, 100, 8)]
+    ("num_chains", "dim", "in_pairs", "size"),
+    [
+        *[(8, 10_000, True, 2), (9, 10_000, True, 3), (7, 10_000, True, 7), (2, 10_000, True, 2), (8, 100, True, 8)],
+        *[(8, 10_000, False, 1), (7, 10_000, False, 1), (1, 10_000, False, 1), (8, 100, False, 8)],
+    ],
 )
-def test_groups_are_small_where_parameters_are_many(num_chains: int, dim: int, size: int) -> None:
-    """Sees chains in groups that do not divide them, a chain by itself, and many loops over a few parameters."""
-    assert group_size(num_chains, dim) == size
+def test_groups_are_small_where_parameters_are_many(num_chains: int, dim: int, in_pairs: bool, size: int) -> None:
+    """Sees chains in groups that do not divide them, and many loops over a few parameters."""
+    assert group_size(num_chains, dim, in_pairs=in_pairs) == size
 
 
 def test_a_gpu_has_all_chains_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sees the groups of a CPU's cores on a device that would run them one after another."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert group_size(8, 10_000) == 8
+    assert group_size(8, 10_000, in_pairs=True) == 8
 
 
 def test_a_draw_of_several_steps_adds_their_costs_and_keeps_their_alarms() -> None:

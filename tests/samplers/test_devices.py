@@ -13,22 +13,24 @@ import pytest
 
 from lambda_hat import chain
 from lambda_hat.posterior import Posterior, localise
+from lambda_hat.samplers.base import group_size, is_in_pairs
+from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.sgld import SGLD
+from lambda_hat.samplers.vi import VI
 from lambda_hat.targets.base import Target
 from lambda_hat.targets.mlp import MLP
 from tests.samplers.problem import Problem, Run
 
-_CHAINS = 4
-
 
 class Both:
-    """Two runs of the same chains, on two devices and on one."""
+    """Two runs of the same chains, on two devices and on one; each of the two has one group of chains."""
 
     def __init__(self, sampler: Any, posterior: Posterior, monkeypatch: pytest.MonkeyPatch):
-        self.two = Run(sampler, posterior, _CHAINS)
+        num_chains = 2 * group_size(4, posterior.dim, in_pairs=is_in_pairs(sampler))
+        self.two = Run(sampler, posterior, num_chains)
         assert self.two.ensemble._sharing is not None
         monkeypatch.setattr(chain, "_num_devices", lambda *_: 1)
-        self.one = Run(sampler, posterior, _CHAINS)
+        self.one = Run(sampler, posterior, num_chains)
         assert self.one.ensemble._sharing is None
 
     def advance(self, phase: chain.Phase, length: int) -> None:
@@ -60,14 +62,22 @@ def test_two_devices_make_the_chains_of_one(
     both.advance("sampling", 3)
 
 
-def test_a_network_has_the_same_chains_on_two_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        SGLD(batch_size=100, steps_per_draw=4, num_warmup=20),
+        HMC(dtype="float32", num_warmup=20),
+        VI(num_warmup=20),
+    ],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_a_network_has_the_same_chains_on_two_devices(sampler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sees sums whose order depends on how many chains a device has."""
     model, rng = MLP(widths=(26, 24)), np.random.default_rng(0)
     rows = {"inputs": rng.standard_normal((500, 8)), "outputs": rng.standard_normal((500, 3))}
     arrays = {name: jnp.asarray(values, "float32") for name, values in rows.items()}
     w0 = jnp.asarray(model.initial(rng, 8, 3), "float32")
     target = Target(w0, arrays | {"precision": jnp.float32(1.0)}, model, 500)
-    sampler = SGLD(batch_size=100, steps_per_draw=4, num_warmup=20)
     both = Both(sampler, localise(target, 80.0, 100.0), monkeypatch)
     both.advance("warmup", 10)
     both.finish()
