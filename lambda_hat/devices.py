@@ -33,11 +33,14 @@ def one_a_core(target: Mapping[str, Any] | None = None) -> None:
         target: The meta.json of the only target that the process will sample. If its chains are not shared out, there
             is one device and one thread: where XLA has several, it hands the operations of a program from one to the
             other, and small ones then take 1.4 times as long (docs/benchmark.md).
+
+    LAPACK has one thread: the devices that call it wait for its others, and vi's warm-up then takes twice as long.
     """
     is_set = "JAX_NUM_CPU_DEVICES" in os.environ
     count = len(usable_cores())
     if count == 1 or "jax" in sys.modules:
         return
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if fits_one_core(target) and not is_set:
         # How XLA is told the number of its threads: it has no flag for it.
         os.environ.setdefault("NPROC", "1")

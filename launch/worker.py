@@ -20,7 +20,7 @@ from launch.signals import Stop, Stopped
 
 CORES = "LAMBDA_HAT_CORES"  # of a worker, comma separated
 _DONE = b"\n"
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")  # NPROC is XLA's
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")  # NPROC is XLA's
 
 
 def element_log(sweep_dir: Path, place: Place) -> Path:

@@ -110,3 +110,11 @@ def test_a_target_of_few_parameters_has_one_device_and_one_thread(dim: int, expe
     names = "(open(f'/proc/self/task/{task}/comm').read() for task in os.listdir('/proc/self/task'))"
     told = f"len(devices), sum('XLAEigen' in name for name in {names})"
     assert _in_a_process(2, f"{{'dim': {dim}}}", told) == f"{usable} {usable}"
+
+
+@pytest.mark.parametrize("dim", [899, 900])
+def test_lapack_has_one_thread(dim: int) -> None:
+    """Sees devices that wait for LAPACK's threads."""
+    library = "next(line.split()[-1] for line in open('/proc/self/maps') if 'scipy_openblas-' in line)"
+    told = f"__import__('scipy.linalg') and __import__('ctypes').CDLL({library}).scipy_openblas_get_num_threads()"
+    assert _in_a_process(2, f"{{'dim': {dim}}}", told) == "1"
