@@ -4,6 +4,7 @@ Samplers see nothing else of a target. The offset keeps float32's digits near w0
 centred, log pi(0) = 0, so that L_n can be read back from it without a second evaluation.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from lambda_hat.targets.base import Target
+from lambda_hat.targets.blocks import with_columns
 
 
 @jax.tree_util.register_dataclass
@@ -59,5 +61,6 @@ class Posterior:
 @jax.jit
 def localise(target: Target, nbeta: Float[Array, ""], gamma: Float[Array, ""]) -> Posterior:
     """The posterior around ``target.w0``; evaluates L_n(w0) once, in the target's dtype."""
+    target = dataclasses.replace(target, arrays=with_columns(target.arrays))
     dtype = target.w0.dtype
     return Posterior(target, jnp.asarray(nbeta, dtype), jnp.asarray(gamma, dtype), target.loss(target.w0))

@@ -123,29 +123,42 @@ class MLP:
         return self.rows_loss(arrays, w, arrays["inputs"][batch], arrays["outputs"][batch])
 
     def rows_loss(
-        self, arrays: "Arrays", w: "Float[Array, ' d']", inputs: "Array", outputs: "Array"
+        self,
+        arrays: "Arrays",
+        w: "Float[Array, ' d']",
+        inputs: "Array",
+        outputs: "Array",
+        *,
+        in_columns: bool = False,
     ) -> "Float[Array, '']":
-        """The mean loss over the given rows; ``arrays`` gives the rest."""
-        predictions = self.network(self.unravel(arrays, w), inputs)
+        """The mean loss over the given rows; ``arrays`` gives the rest. ``in_columns``: inputs (p, n), not (n, p)."""
+        predictions = self.network(self.unravel(arrays, w), inputs, in_columns=in_columns)
+        if in_columns:
+            predictions = predictions.T
         if "classes" in arrays:
             return cross_entropy(predictions, outputs, arrays["classes"])
         return square_loss(predictions, outputs, arrays["precision"])
 
-    def network(self, parameters: "dict[str, Array]", inputs: "Array", one: "Array | float" = 1.0) -> "Array":
-        """Outputs (n, q) of inputs (n, p). ``one`` multiplies the biases: see :meth:`_affine_map`."""
+    def network(
+        self, parameters: "dict[str, Array]", inputs: "Array", one: "Array | float" = 1.0, *, in_columns: bool = False
+    ) -> "Array":
+        """Outputs (n, q) of inputs (n, p), or in columns (q, n) of (p, n). ``one`` multiplies the biases: see
+        :meth:`_affine_map`."""
         import jax
 
         activations: dict[str, Any] = {"relu": jax.nn.relu, "tanh": jax.numpy.tanh, "gelu": jax.nn.gelu}
         activate = activations.get(self.activation, lambda x: x)
         depth = len([name for name in parameters if name.startswith("weight")]) - 1
+        own = {name: value[:, None] if in_columns and value.ndim == 1 else value for name, value in parameters.items()}
         h = inputs
         for i in range(1, depth + 2):
-            h = h @ parameters[f"weight{i}"].T
+            weight = own[f"weight{i}"]
+            h = weight @ h if in_columns else h @ weight.T
             if self.bias:
-                h = h + one * parameters[f"bias{i}"]
+                h = h + one * own[f"bias{i}"]
             if i <= depth:
                 if self.layernorm:
-                    h = jax.nn.standardize(h) * parameters[f"scale{i}"] + parameters[f"shift{i}"]
+                    h = jax.nn.standardize(h, axis=0 if in_columns else -1) * own[f"scale{i}"] + own[f"shift{i}"]
                 h = activate(h)
         return h
 

@@ -1,5 +1,6 @@
 """The multilayer perceptron: its sizes, its loss, its training on real data."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from scipy.special import log_softmax
 
 from lambda_hat.config import ConfigError
 from lambda_hat.targets.base import Built
-from lambda_hat.targets.blocks import rows_a_block
+from lambda_hat.targets.blocks import rows_a_block, with_columns
 from lambda_hat.targets.data import Rows, Sklearn, Synthetic
 from lambda_hat.targets.mlp import MLP, Teacher
 from lambda_hat.targets.training import Training
@@ -194,3 +195,16 @@ def test_block_by_block_is_the_mean_over_all_rows(labels: bool) -> None:
         expected = jax.vmap(derivative(whole))(w)
         np.testing.assert_allclose(jax.vmap(derivative(blocks))(w), expected, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(jax.jit(derivative(blocks))(w[0]), expected[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", [MLP(widths=(3, 4), layernorm=True, activation="gelu"), MLP(depth=0, bias=False)])
+def test_columns_have_the_loss_of_their_rows(model: MLP) -> None:
+    """Sees weights, biases or a normalisation along the wrong axis."""
+    rng = np.random.default_rng(0)
+    rows = {"inputs": rng.standard_normal((1030, 2)), "outputs": rng.standard_normal((1030, 5))}
+    arrays = {name: jnp.asarray(values, jnp.float32) for name, values in rows.items()} | {"precision": jnp.float32(2)}
+    w = jnp.asarray(rng.standard_normal(sum(map(math.prod, model.shapes(2, 5).values()))), jnp.float32)
+    held = with_columns(arrays)
+    assert held["columns"].shape == (2, 2, 515)
+    expected = model.rows_loss(arrays, w, arrays["inputs"], arrays["outputs"])
+    np.testing.assert_allclose([model.loss(held, w), model.loss(arrays, w)], expected, rtol=1e-5)
