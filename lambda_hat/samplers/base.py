@@ -103,8 +103,8 @@ def group_size(num_chains: int, dim: int, *, in_pairs: bool) -> int:
     """Chains that are computed side by side; a divisor of ``num_chains``, and of those of each device.
 
     The last digits of a sum can depend on how many chains are, so their number must not depend on that of the devices.
-    A chain whose gradients take all rows is quickest by itself. The small operations of minibatches take half as long
-    again by themselves where there are several devices, so they run ``in_pairs`` (docs/benchmark.md). A GPU is one
+    A chain whose gradients take all rows is quickest by itself. The small operations of minibatches take a third
+    longer by themselves where there are several devices, so they run ``in_pairs`` (docs/benchmark.md). A GPU is one
     device that wants all chains at once.
     """
     import jax
@@ -115,7 +115,7 @@ def group_size(num_chains: int, dim: int, *, in_pairs: bool) -> int:
 
 
 def is_in_pairs(sampler: Sampler) -> bool:
-    """Whether the chains run in pairs: those of samplers of minibatches."""
+    """Whether the chains run in pairs: those of samplers of minibatches, whose kernels tell :func:`per_chain` so."""
     return hasattr(sampler, "batch_size")
 
 
