@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.record import Row, publish
-from lambda_hat import run
-from lambda_hat.config import parse_job
-from lambda_hat.store import Store
+from lambda_hat.config.job import parse_job
+from lambda_hat.run import loop as run
+from lambda_hat.store.layout import Store
 
 SECONDS = 30.0
 _LONG_CHUNK_S = 1.0

@@ -65,8 +65,8 @@ class Side:
 def sampling(case: int, num_chains: int) -> Callable[[int], Answer]:
     """What samples so many draws of the case, going on where it stopped."""
     from benchmarks.kernels import posterior_of
-    from lambda_hat.chain import Ensemble
     from lambda_hat.samplers.sgld import SGLD
+    from lambda_hat.sampling.ensemble import Ensemble
     from lambda_hat.targets.deep_linear import DeepLinear
     from lambda_hat.targets.mlp import MLP
 
@@ -96,7 +96,7 @@ def dim_of(case: int) -> int:
 def work(cores: set[int], num_chains: int, case: int) -> None:
     # Before JAX is loaded.
     os.sched_setaffinity(0, cores)
-    from lambda_hat.devices import one_a_core
+    from lambda_hat.sampling.devices import one_a_core
 
     one_a_core({"dim": dim_of(case)})
     sample = sampling(case, num_chains)

@@ -18,8 +18,8 @@ import jax
 import numpy as np
 
 from benchmarks.repeats import SAMPLERS, TARGETS, Shape, make_problem, repeats
-from lambda_hat.estimate import Estimate, estimate
-from lambda_hat.mean_error import INTERVAL_90
+from lambda_hat.estimation.estimate import Estimate, estimate
+from lambda_hat.estimation.standard_error import INTERVAL_90
 
 # Presets, but for what would cost hours a row: warm-ups are as long as these small problems need, trajectories are cut.
 _STOCHASTIC = {"batch_size": 100, "num_warmup": 100, "dtype": "float32"}

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from benchmarks.packing import cpu_seconds
 from benchmarks.record import Row, publish
-from lambda_hat.config import Job, parse_job
-from lambda_hat.store import Store
+from lambda_hat.config.job import Job, parse_job
+from lambda_hat.store.layout import Store
 
 REPEATS = 5
 GOAL_WARM, GOAL_COLD = 3.0, 8.0
@@ -31,7 +31,7 @@ _WORDS = {
 }
 _COMMAND = """
 import sys, time
-from lambda_hat import results
+from lambda_hat.run import publish as results
 from lambda_hat.sample import main
 
 def watched(*arguments):

@@ -20,17 +20,17 @@ import jax
 import numpy as np
 
 from benchmarks.furman_lau_classes import BATCH, CLASSES, LADDER, NETWORKS, Class, Network, document
-from lambda_hat.config import Job
-from lambda_hat.estimate import LLC, Comparison, agreement
-from lambda_hat.progress import terminal_reporter
-from lambda_hat.run import execute
-from lambda_hat.statistics import llc_draws
-from lambda_hat.store import Store
-from lambda_hat.summary import with_error
-from lambda_hat.temperatures import Asymptotics
-from lambda_hat.trace_file import read_trace_file
-from launch.temperatures import Curve
-from launch.workflow import Request, compose
+from lambda_hat.config.job import Job
+from lambda_hat.estimation.estimate import LLC, Comparison, agreement
+from lambda_hat.estimation.statistics import llc_draws
+from lambda_hat.estimation.temperatures import Asymptotics
+from lambda_hat.launch.workflows.llc import Request, compose
+from lambda_hat.launch.workflows.temperatures import Curve
+from lambda_hat.run.loop import execute
+from lambda_hat.run.progress import terminal_reporter
+from lambda_hat.run.summary import with_error
+from lambda_hat.store.layout import Store
+from lambda_hat.store.trace_file import read_trace_file
 
 FOLDER = Path("conf/workflow")
 # Of a class, over its networks.

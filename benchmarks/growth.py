@@ -59,9 +59,9 @@ def measure(case: Case) -> Cost:
     import jax.numpy as jnp
 
     from benchmarks.kernels import posterior_of
-    from lambda_hat.chain import Ensemble
-    from lambda_hat.memory import give_back
+    from lambda_hat.run.memory import give_back
     from lambda_hat.samplers.sgld import SGLD
+    from lambda_hat.sampling.ensemble import Ensemble
     from lambda_hat.targets.mlp import MLP
 
     jax.jit(jnp.sin)(jnp.ones(8)).block_until_ready()

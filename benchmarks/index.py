@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lambda_hat.run import execute
-from lambda_hat.store import Store, write_status
+from lambda_hat.run.loop import execute
+from lambda_hat.store.layout import Store, write_status
 from tests.jobs import make_job
 
 GOAL_FIRST_S, GOAL_NEXT_S = 120.0, 3.0
@@ -61,7 +61,9 @@ def seconds(root: Path, *command: str) -> Spent:
     """Of a whole command, the start of Python included."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "lambda_hat.cli", *command, "--store", str(root)], check=True, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "lambda_hat.cli", *command, "--store", str(root)],
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     return Spent(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)

@@ -11,11 +11,11 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lambda_hat.config import Job, parse_job
-from lambda_hat.store import Store
-from launch.backend import LOCAL_TARGET, backend_from
-from launch.plan import plan_jobs
-from launch.submit import submit
+from lambda_hat.config.job import Job, parse_job
+from lambda_hat.launch.backend import LOCAL_TARGET, backend_from
+from lambda_hat.launch.plan import plan_jobs
+from lambda_hat.launch.submit import submit
+from lambda_hat.store.layout import Store
 
 NUM_RUNS = 16
 NUM_COLD = 4  # elements with an empty cache, which are all alike and take long

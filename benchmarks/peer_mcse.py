@@ -24,9 +24,9 @@ from benchmarks.peer_process import timed
 from benchmarks.peer_rate import Worker
 from benchmarks.peer_venv import PEER, peer_python
 from benchmarks.record import Row, publish
-from lambda_hat.estimate import LLC
-from lambda_hat.mean_error import mean_with_error
-from lambda_hat.store import Store
+from lambda_hat.estimation.estimate import LLC
+from lambda_hat.estimation.standard_error import mean_with_error
+from lambda_hat.store.layout import Store
 
 GOAL, ERROR, BIAS = 10.0, 0.01, 0.05
 

@@ -27,8 +27,8 @@ class Ours:
     def __init__(self, problem: Any) -> None:
         from benchmarks.peer_problems import job
         from lambda_hat.posterior import localise
-        from lambda_hat.prepare import load_target
-        from lambda_hat.store import Store
+        from lambda_hat.run.target import load_target
+        from lambda_hat.store.layout import Store
 
         self.job = job(problem.overrides(seed=0))
         target, _ = load_target(self.job, Store(self.job.store.root))
@@ -37,7 +37,7 @@ class Ours:
     def answer(self, request: dict[str, int]) -> dict[str, Any]:
         import jax
 
-        from lambda_hat.chain import Ensemble
+        from lambda_hat.sampling.ensemble import Ensemble
 
         job, posterior = self.job, self.posterior
         ensemble = Ensemble(job.sampler, posterior, job.num_chains, request["seed"])

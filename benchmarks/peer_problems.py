@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from lambda_hat.compose import plain
-from lambda_hat.config import Job, config_dir, parse_job
-from lambda_hat.store import Store
+from lambda_hat.config.compose import plain
+from lambda_hat.config.job import Job, config_dir, parse_job
+from lambda_hat.store.layout import Store
 
 # Git-ignored. Kept, so that a second benchmark finds the targets and the peer's environment.
 FOLDER = Path(__file__).resolve().parent.parent / ".cache" / "peer"

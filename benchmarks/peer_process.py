@@ -20,8 +20,8 @@ from pathlib import Path
 from benchmarks.peer_problems import STEPS_A_DRAW, Problem, job, prepare
 from benchmarks.peer_sides import Answer, Sides, compare
 from benchmarks.peer_venv import PEER, peer_python
-from lambda_hat.store import Store
-from lambda_hat.trace_file import read_loss
+from lambda_hat.store.layout import Store
+from lambda_hat.store.trace_file import read_loss
 
 GOALS = {"linear": 6.0, "deep_linear": 6.0, "mlp": 2.0}
 

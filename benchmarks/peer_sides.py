@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.peer_problems import PROBLEMS, Problem
 from benchmarks.peer_venv import peer_python
 from benchmarks.record import Row, publish
-from lambda_hat.estimate import LLC, Comparison, agreement
+from lambda_hat.estimation.estimate import LLC, Comparison, agreement
 
 # cpu_seconds, seconds, chain_steps, and llcs, one a chain.
 Answer = dict[str, Any]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lambda_hat.provenance import provenance
+from lambda_hat.run.provenance import provenance
 
 FOLDER = Path(__file__).resolve().parent.parent / ".cache" / "benchmarks"
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from lambda_hat.compose import plain
-from lambda_hat.config import Job, config_dir, parse_job
-from lambda_hat.estimate import LLC, agreement
-from lambda_hat.progress import terminal_reporter
-from lambda_hat.run import execute
-from lambda_hat.store import Store
-from lambda_hat.summary import with_error
+from lambda_hat.config.compose import plain
+from lambda_hat.config.job import Job, config_dir, parse_job
+from lambda_hat.estimation.estimate import LLC, agreement
+from lambda_hat.run.loop import execute
+from lambda_hat.run.progress import terminal_reporter
+from lambda_hat.run.summary import with_error
+from lambda_hat.store.layout import Store
 
 TARGETS = ("digits", "breast_cancer")
 SAMPLERS = ("hmc", "nuts", "chees_hmc", "adjusted_mclmc", "mala", "reference")

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, canonical, parse_job
+from lambda_hat.config.job import STRICT, canonical, parse_job
+from lambda_hat.estimation.statistics import Setting, Trace
 from lambda_hat.posterior import Posterior, localise
 from lambda_hat.samplers.base import Sampler, StepInfo
-from lambda_hat.statistics import Setting, Trace
 from lambda_hat.targets.analytic import Quadratic
 from lambda_hat.targets.base import Arrays, Target
 
@@ -94,7 +94,7 @@ def _side_by_side(sampler: Sampler, shape: Shape, posterior: Posterior, keys: Ke
 
 
 def _one(sampler: Sampler, shape: Shape, posterior: Posterior, key: Key[Array, ""]) -> StepInfo:
-    """What lambda_hat.chain does, without chunks."""
+    """What lambda_hat.sampling.ensemble does, without chunks."""
     kernel = sampler.build(posterior, shape.num_chains)
     start_key, init_key, warmup_key, key = jax.random.split(key, 4)
     scale = 0.1 / jnp.sqrt(posterior.nbeta + posterior.gamma)

@@ -35,7 +35,17 @@ def make_page(folder: Path, targets: int, seeds: int) -> Path:
     root, page = folder / "runs", folder / "report.html"
     jobs = fill(root, jobs_of(root, targets, seeds))
     started = time.perf_counter()
-    command = [sys.executable, "-m", "lambda_hat.cli", "report", "--all", "--store", str(root), "-o", str(page)]
+    command = [
+        sys.executable,
+        "-m",
+        "lambda_hat.cli",
+        "report",
+        "--all",
+        "--store",
+        str(root),
+        "-o",
+        str(page),
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - started
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -16,13 +16,13 @@ from jaxtyping import Array
 
 from benchmarks.kernels import cpu_seconds, posterior_of
 from benchmarks.record import Row, publish
-from lambda_hat.chain import Ensemble
-from lambda_hat.compiled import compiler_options
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers.base import Sampler
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.mclmc import MCLMC
 from lambda_hat.samplers.sgld import SGLD
+from lambda_hat.sampling.ensemble import Ensemble
+from lambda_hat.sampling.jit import compiler_options
 from lambda_hat.targets.deep_linear import DeepLinear
 from lambda_hat.targets.draws import draw_normals, draw_rows
 from lambda_hat.targets.mlp import MLP

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from launch.manifest import Manifest
+from lambda_hat.launch.manifest import Manifest
 from tests.slurm.lab import Lab, install, missing_packages
 
 NUM_RUNS = 2500

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.record import Row, publish
-from lambda_hat.store import Store
+from lambda_hat.store.layout import Store
 
 NUM_RUNS = 1000
 NUM_STOCK = 8  # each time

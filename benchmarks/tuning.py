@@ -16,19 +16,19 @@ from typing import NamedTuple
 
 import yaml
 
-from lambda_hat.compose import Composer
-from lambda_hat.config import Job, parse_job
-from lambda_hat.store import Store
-from launch.document import backend_named, presets_loader, read_document
-from launch.plan import plan_jobs
-from launch.submit import submit
-from launch.tuning.parse import parse_tuning
-from launch.tuning.problems import Case, compose_cases
-from launch.tuning.record import read_metrics
-from launch.tuning.results import best_of
-from launch.tuning.schema import Objective, Tuning
-from launch.tuning.session import drive, prepare
-from tests.launch import tuners
+from lambda_hat.config.compose import Composer
+from lambda_hat.config.job import Job, parse_job
+from lambda_hat.launch.plan import plan_jobs
+from lambda_hat.launch.submit import submit
+from lambda_hat.launch.tuning.parse import parse_tuning
+from lambda_hat.launch.tuning.problems import Case, compose_cases
+from lambda_hat.launch.tuning.record import read_metrics
+from lambda_hat.launch.tuning.results import best_of
+from lambda_hat.launch.tuning.schema import Objective, Tuning
+from lambda_hat.launch.tuning.session import drive, prepare
+from lambda_hat.launch.workflows.yaml_file import backend_named, presets_loader, read_document
+from lambda_hat.store.layout import Store
+from tests.launch.tuning import tuners
 
 NUM_TRIALS, LAST = 500, 50
 GOAL_MS = 100.0

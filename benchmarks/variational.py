@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from hydra import compose, initialize_config_dir
 
-from lambda_hat.compose import plain
-from lambda_hat.config import config_dir, parse_job
-from lambda_hat.progress import terminal_reporter
-from lambda_hat.run import execute
-from lambda_hat.store import Store
-from lambda_hat.summary import with_error
+from lambda_hat.config.compose import plain
+from lambda_hat.config.job import config_dir, parse_job
+from lambda_hat.run.loop import execute
+from lambda_hat.run.progress import terminal_reporter
+from lambda_hat.run.summary import with_error
+from lambda_hat.store.layout import Store
 
 TARGETS = {
     "digits, 8 hidden": ("model=small", "data=digits"),

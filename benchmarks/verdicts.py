@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from benchmarks.repeats import SAMPLERS, TARGETS, Shape, make_problem, repeats
-from lambda_hat.estimate import estimate
+from lambda_hat.estimation.estimate import estimate
 
 Trace = dict[str, np.ndarray]
 _POPULATION = {"_target_": f"{TARGETS}.data.Population", "n": 1000}

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from lambda_hat.config import Budget, PosteriorConfig, StoreConfig, config_dir
+from lambda_hat.config.job import Budget, PosteriorConfig, StoreConfig, config_dir
 
 PAGE = Path(__file__).with_name("configuration.md")
 INTRODUCTION = """# Configuration

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from lambda_hat.entry import run_app
+from lambda_hat.config.command_line import run_app
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -14,8 +14,8 @@ def main() -> None:
 
 def build(config: "DictConfig") -> None:
     """Make one target, or find it; the last line says where it is."""
-    from lambda_hat.entry import job_of
-    from lambda_hat.store import Store
+    from lambda_hat.config.command_line import job_of
+    from lambda_hat.store.layout import Store
 
     job = job_of(config)
     store = Store(job.store.root)
@@ -24,8 +24,8 @@ def build(config: "DictConfig") -> None:
         print(f"{job.target_id} would be built: {store.target_dir(job.target_id)}")
         return
     if meta is None:
-        from lambda_hat.progress import terminal_reporter
-        from lambda_hat.run import ensure_target
+        from lambda_hat.run.loop import ensure_target
+        from lambda_hat.run.progress import terminal_reporter
 
         with terminal_reporter() as reporter:
             meta = ensure_target(job, store, reporter)

@@ -1,149 +1,119 @@
-"""From a finished trace to what is published: trace.nc, analysis.json and the pictures of a run."""
+"""Results for notebooks: ``lambda_hat.load("dev-abc").runs`` is a pandas DataFrame, ``.trace(run)`` is xarray's."""
 
-import dataclasses
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from lambda_hat.store.index import read_row
+from lambda_hat.store.layout import RunRef, Store
+from lambda_hat.store.records import Record, config_fields, model_and_data, read_record, sweep_runs, varying, words
 
-from lambda_hat import trace_file
-from lambda_hat.checkpoint import Chunk, load_trace
-from lambda_hat.config import Job
-from lambda_hat.estimate import Estimate, Setting, efficiency, estimate, quick_llc
-from lambda_hat.ledger import Ledger, TracePhase
-from lambda_hat.samplers.base import StepInfo
-from lambda_hat.store import StoreError, atomic_path, read_json, write_json
-from lambda_hat.verdict import MAX_RHAT, MIN_ESS
+if TYPE_CHECKING:
+    import pandas
+    import xarray
 
-ANALYSIS_SCHEMA = 1
+_SEED = ("seed", "", "")
+_FIRST = (
+    "run", "target", "model", "data", "sampler", "setting", "seed", "state", "llc", "llc_mcse", "exact_llc",
+    "verdict.reliable", "error",
+)  # fmt: skip
+
+
+class LoadError(ValueError):
+    """There are no such results: what was asked for, what there is, the way out."""
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What an analysis says about its run, beside the numbers of the estimate."""
+class Results:
+    """The runs of a sweep, or one run.
 
-    job: Job
-    meta: dict[str, Any]
-    setting: Setting
-    provenance: dict[str, Any]
-    tuned: dict[str, float] = field(default_factory=dict[str, float])
-
-    @property
-    def exact_llc(self) -> float | None:
-        """The exact finite value at this nbeta and gamma, where the model knows it."""
-        return self.job.model.exact_llc(self.setting.nbeta, self.setting.gamma, self.meta["report"])
-
-
-def checked_mcse(trace: dict[str, np.ndarray], setting: Setting, wanted: float) -> float | None:
-    """The relative MCSE of the LLC, or None while R-hat or the ESS fail the checks of the verdict.
-
-    The quick error is looked at first: ArviZ is not asked about a trace that is far from ``wanted``.
+    Args:
+        runs: One row a run, finished or not: ``run``, ``target``, ``model``, ``data``, ``sampler``, ``setting`` (what
+            sets it apart from the others, but for its seed), ``seed``, ``state``, and then all that analysis.json
+            holds, nested names with dots (``verdict.reliable``, ``config.sampler.step_size``): the columns of
+            ``tables/llc_runs.parquet``.
+        folders: Each run's folder, by its id.
     """
-    quick = quick_llc(trace["loss"], setting)
-    if not quick.mcse <= 2.0 * wanted * abs(quick.llc):
-        return None
-    return settled_mcse(estimate(trace, setting))
+
+    runs: "pandas.DataFrame"
+    folders: Mapping[str, Path]
+
+    def trace(self, run: str | None = None) -> "xarray.DataTree":
+        """One run's trace.nc, in memory, as ArviZ lays it out: ``trace["posterior/llc"]`` over (chain, draw).
+
+        Args:
+            run: Its id, or how it begins; may be left out where there is one run only.
+
+        Raises:
+            LoadError: there is no such run, or it has no trace yet.
+        """
+        import xarray
+
+        folder = self.folders[_only(run or "run_", list(self.folders), "a run of these results")]
+        path = folder / "trace.nc"
+        if not path.exists():
+            raise LoadError(f"{folder.name}: needs a trace.nc, which a run has once it is finished; finish it first")
+        with xarray.open_datatree(path, engine="h5netcdf") as tree:
+            return tree.load()
 
 
-def settled_mcse(found: Estimate) -> float | None:
-    """The MCSE as a fraction of |LLC|, if the checks of mixing pass."""
-    is_settled = found.rhat <= MAX_RHAT and min(found.ess_bulk, found.ess_tail) >= MIN_ESS
-    return found.llc_mcse / abs(found.llc) if is_settled and found.llc != 0 else None
+def load(run_or_sweep: str | Path, store: str | Path = "runs") -> Results:
+    """The results of a sweep, or of one run.
+
+    Args:
+        run_or_sweep: A sweep's name, a run's id, or how one of them begins; or the path of a run's folder.
+        store: The store's folder; not looked at where a path is given.
+
+    Raises:
+        LoadError: there is no such run or sweep, or more than one.
+    """
+    folder = Path(run_or_sweep)
+    if (folder / "config.yaml").exists():
+        folder = folder.absolute()
+        kept, refs = Store(folder.parents[2]), [RunRef(folder.parent.name, folder.name, folder)]
+    else:
+        kept = Store(Path(store).absolute())
+        refs = _find(kept, str(run_or_sweep))
+    return Results(_table(kept, refs), {ref.run_id: ref.folder for ref in refs})
 
 
-def read_trace(directory: Path, ledger: Ledger, phase: TracePhase) -> dict[str, np.ndarray]:
-    """All steps of ``phase`` that the ledger names, as arrays (chain, step); empty when there are none."""
-    parts: list[dict[str, np.ndarray]] = []
-    merged = ledger.merged[phase]
-    if merged:
-        stored = trace_file.read_trace_file(directory / "trace.nc")
-        whole = stored.trace if phase == "sampling" else stored.warmup
-        if whole["loss"].shape[1] < merged:
-            raise StoreError(
-                f"{directory / 'trace.nc'}: needs {merged} {phase} steps, which the checkpoint counts on, got "
-                f"{whole['loss'].shape[1]}: it was replaced by an older one; rerun=true makes the run anew"
-            )
-        parts.append({name: column[:, :merged] for name, column in whole.items()})
-    names = [name for name in ledger.chunks if Chunk.parse(name).phase == phase]
-    if names:
-        parts.append({name: column.T for name, column in load_trace(directory, names).items()})
-    if not parts:
-        return {}
-    # Chunks are stored by draw. The order in memory is that of the sums below, and so of their last bits.
-    return {name: np.ascontiguousarray(np.concatenate([part[name] for part in parts], axis=1)) for name in parts[0]}
+def _find(store: Store, name: str) -> list[RunRef]:
+    if name.startswith("run_"):
+        found = [RunRef(path.parent.name, path.name, path) for path in store.root.glob(f"targets/tgt_*/{name}*")]
+        run_id = _only(name, [ref.run_id for ref in found], f"a run of the store {store.root}")
+        return [ref for ref in found if ref.run_id == run_id]
+    names = sorted(path.parent.name for path in store.root.glob("sweeps/*/manifest.json"))
+    return sweep_runs(store, _only(name, names, f"a sweep, a run, or a run's folder, of the store {store.root}"))
 
 
-def merge_trace(directory: Path, ledger: Ledger, origin: Origin) -> dict[str, np.ndarray]:
-    """Write all that the ledger names into trace.nc, and return the draws (chain, draw). Nothing is removed: the chunk
-    files go when a carry no longer names them."""
-    warmup = read_trace(directory, ledger, "warmup")
-    sampling = read_trace(directory, ledger, "sampling")
-    # A phase without steps still has its columns; spent by the initialisation alone, a run has not even warm-up's.
-    nothing = {name: np.zeros((origin.job.num_chains, 0)) for name in StepInfo._fields}
-    columns = {name: column[:, :0] for name, column in (sampling or warmup or nothing).items()}
-    attributes = {
-        "run_id": origin.job.run_id,
-        "target_id": origin.job.target_id,
-        "lambda_hat_version": origin.provenance["versions"]["lambda-hat"],
-    }
-    with atomic_path(directory / "trace.nc") as temporary:
-        trace_file.write_trace_file(temporary, sampling or columns, warmup or columns, origin.setting, attributes)
-    return sampling or columns
+def _only(name: str, known: list[str], needed: str) -> str:
+    """The one of ``known`` that is called ``name``, or the only one that begins so."""
+    found = [name] if name in known else [one for one in known if one.startswith(name)]
+    if len(found) != 1:
+        has = f"{len(found)} begin so: {', '.join(found[:5])}" if found else f"it has {', '.join(known[-5:]) or 'none'}"
+        raise LoadError(f"load: needs {needed}, got {name}; {has}")
+    return found[0]
 
 
-def publish(directory: Path, ledger: Ledger, origin: Origin, trace: dict[str, np.ndarray]) -> Path:
-    """Estimate from the merged trace, and publish analysis.json."""
-    found = estimate(trace, origin.setting)
-    path = directory / "analysis.json"
-    write_json(path, analysis(ledger, origin, found))
-    return path
+def _table(store: Store, refs: list[RunRef]) -> "pandas.DataFrame":
+    import pandas
+
+    records = [read_record(store, ref) for ref in refs]
+    rows = [read_row(store, ref) | more for ref, more in zip(refs, _described(records), strict=True)]
+    names = dict.fromkeys([*_FIRST, *(name for row in rows for name in row)])
+    return pandas.DataFrame(rows, columns=list(names))
 
 
-def draw(directory: Path) -> None:
-    """The pictures of a published run, in its ``diagnostics`` folder."""
-    from lambda_hat.plots import draw_diagnostics
-
-    document = read_json(directory / "analysis.json")
-    if document is None:
-        raise StoreError(f"cannot draw {directory}: it has no analysis.json yet; finish the run first")
-    stored = trace_file.read_trace_file(directory / "trace.nc")
-    pictures = directory / "diagnostics"
-    pictures.mkdir(exist_ok=True)
-    draw_diagnostics(stored.trace, stored.warmup, document, pictures)
-
-
-def analysis(ledger: Ledger, origin: Origin, found: Estimate) -> dict[str, Any]:
-    """The document analysis.json, whose schema is docs/store.md."""
-    job, setting = origin.job, origin.setting
-    fge = ledger.gradients / setting.num_data
-    progress = ledger.progress(settled_mcse(found))
-    known, multiplicity = origin.meta["known_lambda"], origin.meta["known_multiplicity"]
-    return {
-        "schema": ANALYSIS_SCHEMA,
-        "run_id": job.run_id,
-        "target_id": job.target_id,
-        "sampler": job.sampler_name,
-        **found.to_dict(),
-        **efficiency(found, fge, ledger.computing),
-        "exact_llc": origin.exact_llc,
-        "known_lambda": known,
-        "known_multiplicity": multiplicity,
-        "tuned": origin.tuned,
-        "nbeta": setting.nbeta,
-        "gamma": setting.gamma,
-        "loss_at_w0": setting.loss_at_w0,
-        "dim": setting.dim,
-        "num_data": setting.num_data,
-        "gradients": ledger.gradients,
-        "fge": fge,
-        "seconds": {"build": origin.meta["seconds"]["build"], **ledger.seconds},
-        "progress": dataclasses.asdict(progress),
-        "stopped_by": job.budget.spent(progress),
-        "draws_used": [0, ledger.draws],
-        "history": [list(row) for row in ledger.history],
-        "target_report": origin.meta["report"],
-        "config": job.to_dict(),
-        "places": ledger.places,
-        "provenance": origin.provenance,
-    }
+def _described(records: list[Record]) -> list[dict[str, Any]]:
+    """What a reader would group by."""
+    fields = [config_fields(record.config) for record in records]
+    told = varying(fields) - {_SEED, ("sampler", "", ""), ("model", "", ""), ("data", "", "")}
+    return [
+        {
+            **dict(zip(("model", "data"), model_and_data(record.config), strict=True)),
+            "setting": words(own, told),
+            "seed": record.config.get("seed"),
+        }
+        for record, own in zip(records, fields, strict=True)
+    ]

@@ -5,8 +5,8 @@ Imports are late, so that ``--help`` answers at once and a finished run is found
 
 from typing import TYPE_CHECKING
 
-from lambda_hat.entry import run_app
-from lambda_hat.memory import nothing_freed
+from lambda_hat.config.command_line import run_app
+from lambda_hat.run.memory import nothing_freed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -18,10 +18,10 @@ def main() -> None:
 
 def sample(config: "DictConfig") -> None:
     """Make one run, or find it, and print its result; the last line says where its analysis is."""
-    from lambda_hat.entry import job_of
-    from lambda_hat.found import finished, set_aside
-    from lambda_hat.store import Store
-    from lambda_hat.summary import other_code, sentences
+    from lambda_hat.config.command_line import job_of
+    from lambda_hat.run.summary import other_code, sentences
+    from lambda_hat.store.layout import Store
+    from lambda_hat.store.runs import finished, set_aside
 
     job = job_of(config)
     store = Store(job.store.root)
@@ -35,17 +35,17 @@ def sample(config: "DictConfig") -> None:
         if job.rerun:
             set_aside(job, store)
         with nothing_freed():
-            from lambda_hat.devices import one_a_core
-            from lambda_hat.progress import terminal_reporter
+            from lambda_hat.run.progress import terminal_reporter
+            from lambda_hat.sampling.devices import one_a_core
 
             one_a_core(store.read_meta(job.target_id))
-            from lambda_hat.run import execute
+            from lambda_hat.run.loop import execute
 
         with terminal_reporter() as reporter:
             analysis = execute(job, store, reporter).analysis
     elif job.store.plots == "all" and not (analysis.parent / "diagnostics").is_dir():
         # Made with store.plots=none, or ended while it drew.
-        from lambda_hat.results import draw
+        from lambda_hat.run.publish import draw
 
         draw(analysis.parent)
     result = store.read_analysis(job.target_id, job.run_id)

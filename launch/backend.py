@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lambda_hat.config import ConfigError, Job
+import lambda_hat
+from lambda_hat.config.job import ConfigError, Job
 
 LOCAL_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.LocalLauncher"
 SLURM_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.SlurmLauncher"
@@ -119,7 +120,7 @@ class Backend:
 
 def _import_path() -> str:
     """Elements import the code that submitted them, wherever they start."""
-    here = str(Path(__file__).resolve().parents[1])
+    here = str(Path(lambda_hat.__file__).resolve().parents[1])
     inherited = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     return os.pathsep.join(dict.fromkeys([here, *inherited]))
 

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
 
-from lambda_hat.compose import Composed, Composer, OverrideSet, compose_jobs
-from lambda_hat.config import ConfigError
-from lambda_hat.found import set_aside
-from lambda_hat.progress import PlainReporter, Reporter, terminal_reporter
-from lambda_hat.store import Store
-from launch import table
-from launch.backend import backend_from
-from launch.plan import Plan, plan_jobs
+from lambda_hat.config.compose import Composed, Composer, OverrideSet, compose_jobs
+from lambda_hat.config.job import ConfigError
+from lambda_hat.launch import table
+from lambda_hat.launch.backend import backend_from
+from lambda_hat.launch.plan import Plan, plan_jobs
+from lambda_hat.run.progress import PlainReporter, Reporter, terminal_reporter
+from lambda_hat.store.layout import Store
+from lambda_hat.store.runs import set_aside
 
 if TYPE_CHECKING:
-    from launch.sweep import Sweep
+    from lambda_hat.launch.sweep import Sweep
 
 # Composing so many runs takes a second or two: worth a word.
 _MANY = 100
@@ -65,7 +65,7 @@ def drive(request: Request) -> Plan:
     if options.dry_run:
         table.print_plan(plan, backend)
         return plan
-    from launch.submit import submit  # submitit takes a while to import
+    from lambda_hat.launch.submit import submit  # submitit takes a while to import
 
     for job in plan.missing:
         if job.rerun:

@@ -17,15 +17,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lambda_hat.config import ConfigError, Job, parse_job
-from lambda_hat.devices import one_a_core
-from lambda_hat.lease import LeaseLost
-from lambda_hat.progress import PlainReporter
-from lambda_hat.store import Document, Store, StoreError, read_config, write_status
-from launch import cluster
-from launch.backend import Backend, backend_from
-from launch.manifest import SETTLED, Manifest, Task, news
-from launch.signals import Stop
+from lambda_hat.config.job import ConfigError, Job, parse_job
+from lambda_hat.launch.backend import Backend, backend_from
+from lambda_hat.launch.manifest import SETTLED, Manifest, Task, news
+from lambda_hat.launch.signals import Stop
+from lambda_hat.launch.slurm import cluster
+from lambda_hat.run.progress import PlainReporter
+from lambda_hat.sampling.devices import one_a_core
+from lambda_hat.store.layout import Document, Store, StoreError, read_config, write_status
+from lambda_hat.store.lease import LeaseLost
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: started again, it goes on
@@ -183,7 +183,7 @@ def _do(task: Task, store: Store, backend: Backend, stop: Stop) -> None:
     one_a_core(None if backend.kind == "local" else store.read_meta(task.target_id))
     if backend.wants_gpu:
         _refuse_without_gpu()
-    from lambda_hat import run as host_loop  # imports JAX
+    from lambda_hat.run import loop as host_loop  # imports JAX
 
     if task.run_id is None:
         host_loop.ensure_target(job, store, PlainReporter())

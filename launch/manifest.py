@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from lambda_hat.store import Document, Store, StoreError, read_json, read_status, write_json
+from lambda_hat.store.layout import Document, Store, StoreError, read_json, read_status, write_json
 
 SCHEMA = 1
 # States of a status.json after which nothing more is done for a submission.

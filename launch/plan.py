@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lambda_hat.config import ConfigError, Job
-from lambda_hat.found import finished
-from lambda_hat.records import config_fields, varying, words
-from lambda_hat.store import Store
+from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.store.layout import Store
+from lambda_hat.store.records import config_fields, varying, words
+from lambda_hat.store.runs import finished
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ the same command after it, neither lose a run nor start one twice.
 import itertools
 from collections.abc import Sequence
 
-from lambda_hat.config import ConfigError, Job
-from lambda_hat.lease import Lease, LeaseHeld, Owner
-from lambda_hat.progress import Reporter, terminal_reporter
-from lambda_hat.store import Store, write_config
-from launch.backend import Backend, backend_from
-from launch.detached import Detached
-from launch.manifest import Array, Manifest, Run
-from launch.plan import Plan, label
-from launch.pool import Pool, in_order
-from launch.sweep import Sweep
+from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.launch.backend import Backend, backend_from
+from lambda_hat.launch.local.detached import Detached
+from lambda_hat.launch.local.pool import Pool, in_order
+from lambda_hat.launch.manifest import Array, Manifest, Run
+from lambda_hat.launch.plan import Plan, label
+from lambda_hat.launch.sweep import Sweep
+from lambda_hat.run.progress import Reporter, terminal_reporter
+from lambda_hat.store.layout import Store, write_config
+from lambda_hat.store.lease import Lease, LeaseHeld, Owner
 
 
 class SweepStopped(RuntimeError):
@@ -35,8 +35,8 @@ def submit(plan: Plan, backend: Backend, store: Store, wait: bool = True) -> Swe
     Raises:
         ConfigError: the backend cannot hold the runs (walltime, submit limit).
         SweepStopped: a signal ended the driver.
-        launch.detached.PoolDied: without waiting, on the local backend: it could not start.
-        launch.cluster.ClusterError: SLURM refused.
+        lambda_hat.launch.local.detached.PoolDied: without waiting, on the local backend: it could not start.
+        lambda_hat.launch.slurm.cluster.ClusterError: SLURM refused.
     """
     store = Store(store.root.absolute())  # elements find it from wherever they start
     with terminal_reporter() as reporter:
@@ -59,7 +59,7 @@ def _submit(plan: Plan, backend: Backend, store: Store, reporter: Reporter, *, w
             if backend.kind == "local":
                 pool = _run_here(manifest, enter_here(manifest, plan, packs, store), store, reporter, wait=wait)
             else:
-                from launch.arrays import Submitter  # submitit takes a while to import
+                from lambda_hat.launch.slurm.arrays import Submitter  # submitit takes a while to import
 
                 Submitter(manifest, backend, store, reporter).submit(plan, packs, wait=wait)
     except LeaseHeld as held:

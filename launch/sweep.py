@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from lambda_hat.config import parse_job
-from lambda_hat.found import finished
-from lambda_hat.lease import STALE_SECONDS, Owner, sight
-from lambda_hat.progress import Reporter
-from lambda_hat.store import Document, Store, StoreError, read_config, write_status
-from launch import cluster
-from launch.manifest import SETTLED, Array, Manifest, Run, Submission, news
+from lambda_hat.config.job import parse_job
+from lambda_hat.launch.manifest import SETTLED, Array, Manifest, Run, Submission, news
+from lambda_hat.launch.slurm import cluster
+from lambda_hat.run.progress import Reporter
+from lambda_hat.store.layout import Document, Store, StoreError, read_config, write_status
+from lambda_hat.store.lease import STALE_SECONDS, Owner, sight
+from lambda_hat.store.runs import finished
 
 State = Literal[
     "queued", "running", "held", "unknown",

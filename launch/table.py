@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from lambda_hat.config import Job, canonical, digest
-from lambda_hat.found import finished
-from lambda_hat.provenance import commit
-from lambda_hat.store import Store, read_status
-from lambda_hat.summary import other_code, total_seconds, with_error
-from launch import cluster
-from launch.backend import Backend
-from launch.plan import Plan, settings, target_label
-from launch.submit import pack
+from lambda_hat.config.job import Job, canonical, digest
+from lambda_hat.launch.backend import Backend
+from lambda_hat.launch.plan import Plan, settings, target_label
+from lambda_hat.launch.slurm import cluster
+from lambda_hat.launch.submit import pack
+from lambda_hat.run.provenance import commit
+from lambda_hat.run.summary import other_code, total_seconds, with_error
+from lambda_hat.store.layout import Store, read_status
+from lambda_hat.store.runs import finished
 
 # A pipe has no width of its own: wide enough for every column.
 _WIDTH_OF_A_FILE = 180
@@ -234,7 +234,7 @@ def agreements(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _agreement(group: Sequence[Row]) -> Iterator[str]:
-    from lambda_hat.estimate import LLC, agreement
+    from lambda_hat.estimation.estimate import LLC, agreement
 
     names = Counter(row.name for row in group)
     values: dict[str, Any] = {}

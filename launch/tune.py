@@ -1,6 +1,6 @@
 """``python -m launch.tune tune=demo`` and ``lambda-hat workflow optuna --config FILE``: tune samplers by Optuna.
 
-Everything is in :mod:`launch.tuning`; here the two command lines meet.
+Everything is in :mod:`lambda_hat.launch.tuning`; here the two command lines meet.
 """
 
 import sys
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lambda_hat.entry import run_app
+from lambda_hat.config.command_line import run_app
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from lambda_hat.compose import Composer
-    from launch.backend import Backend
+    from lambda_hat.config.compose import Composer
+    from lambda_hat.launch.backend import Backend
 
 
 def main() -> None:
@@ -34,8 +34,8 @@ def tune(config: "DictConfig") -> None:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
-    from lambda_hat.compose import Composer, plain
-    from launch.backend import backend_from
+    from lambda_hat.config.compose import Composer, plain
+    from lambda_hat.launch.backend import backend_from
 
     document = plain(config)
     words = {name: bool(document.pop(name, False)) for name in ("dry_run", "resume")}
@@ -47,8 +47,8 @@ def tune_file(
     config: Path, backend: str | None, sets: Sequence[str], *, dry_run: bool = False, resume: bool = False
 ) -> None:
     """A file of the same keys, run; ``launcher`` in it, or in ``sets``, goes to the backend's preset."""
-    from lambda_hat.compose import Composer
-    from launch.document import apply_sets, backend_named, presets_loader, read_document
+    from lambda_hat.config.compose import Composer
+    from lambda_hat.launch.workflows.yaml_file import apply_sets, backend_named, presets_loader, read_document
 
     document = read_document(config)
     apply_sets(document, sets)
@@ -59,8 +59,8 @@ def tune_file(
 
 
 def _run(document: dict[str, Any], backend: "Backend", composer: "Composer", *, dry_run: bool, resume: bool) -> None:
-    from launch.tuning.parse import parse_tuning
-    from launch.tuning.session import drive, prepare, print_plan
+    from lambda_hat.launch.tuning.parse import parse_tuning
+    from lambda_hat.launch.tuning.session import drive, prepare, print_plan
 
     session = prepare(parse_tuning(document), backend, composer, resume=resume)
     if dry_run:
@@ -70,6 +70,6 @@ def _run(document: dict[str, Any], backend: "Backend", composer: "Composer", *, 
 
 
 if __name__ == "__main__":
-    from launch.tune import main as imported_main
+    from lambda_hat.launch.tune import main as imported_main
 
     imported_main()

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lambda_hat.store import Store
-from launch.manifest import SETTLED, Submission, news
-from launch.sweep import Tracker
+from lambda_hat.launch.manifest import SETTLED, Submission, news
+from lambda_hat.launch.sweep import Tracker
+from lambda_hat.store.layout import Store
 
 
 def under_way(store: Store, folders: Sequence[Path]) -> dict[Path, str]:

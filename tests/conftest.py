@@ -37,10 +37,10 @@ os.environ |= {
 install_import_hook(
     [
         "lambda_hat.posterior",
-        "lambda_hat.samplers.adaptation",
-        "lambda_hat.samplers.vi_family",
-        "lambda_hat.samplers.step_size",
-        "lambda_hat.samplers.stochastic",
+        "lambda_hat.samplers._adaptation",
+        "lambda_hat.samplers._vi_family",
+        "lambda_hat.samplers._step_size",
+        "lambda_hat.samplers._stochastic",
         "lambda_hat.targets.base",
         "lambda_hat.targets.minimum",
     ],

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lambda_hat import cache
-from lambda_hat.config import Job
-from lambda_hat.store import Store
+from lambda_hat.config.job import Job
+from lambda_hat.sampling import compilation_cache as cache
+from lambda_hat.store.layout import Store
 
 _SLOW = """\
 import os, time

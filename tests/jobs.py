@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from lambda_hat.config import Job, parse_job
+from lambda_hat.config.job import Job, parse_job
 
 QUADRATIC = {"_target_": "lambda_hat.targets.analytic.Quadratic", "curvatures": [0.01, 0.1, 1.0, 10.0]}
 SGLD = {

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lambda_hat.config import Job
-from lambda_hat.provenance import commit, versions
-from lambda_hat.store import Store, write_json
+from lambda_hat.config.job import Job
+from lambda_hat.run.provenance import commit, versions
+from lambda_hat.store.layout import Store, write_json
 
 
 def analysis_of(job: Job, **changes: Any) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from typer.testing import CliRunner
 
-from lambda_hat.cli import app
-from lambda_hat.config import Job
-from lambda_hat.gc import Item, judge
-from lambda_hat.store import Store, write_config, write_json, write_status
-from launch.manifest import Array, Manifest, Run
-from launch.underway import under_way
+from lambda_hat.cli.__main__ import app
+from lambda_hat.config.job import Job
+from lambda_hat.launch.manifest import Array, Manifest, Run
+from lambda_hat.launch.underway import under_way
+from lambda_hat.store.housekeeping.gc import Item, judge
+from lambda_hat.store.layout import Store, write_config, write_json, write_status
 from tests.jobs import HMC, SGLD, make_job
 from tests.results import publish
 

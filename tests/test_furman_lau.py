@@ -10,11 +10,11 @@ import yaml
 
 from benchmarks.furman_lau import NAMES, Found, Result, is_met, order, table
 from benchmarks.furman_lau_classes import CLASSES, LADDER, NETWORKS, Network, document, draw
-from lambda_hat.config import config_dir
-from lambda_hat.estimate import LLC
+from lambda_hat.config.job import config_dir
+from lambda_hat.estimation.estimate import LLC
+from lambda_hat.estimation.temperatures import Asymptotics
 from lambda_hat.targets.deep_linear import DeepLinear
 from lambda_hat.targets.exact import deep_linear_lambda
-from lambda_hat.temperatures import Asymptotics
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from lambda_hat.run import execute
-from lambda_hat.store import Store
+from lambda_hat.run.loop import execute
+from lambda_hat.store.layout import Store
 from tests.jobs import make_job
 
 _CASES = {

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import jaxtyping
 import pytest
 
-from lambda_hat.samplers import adaptation
+from lambda_hat.samplers import _adaptation as adaptation
 
 
 def test_a_wrong_shape_is_refused() -> None:

@@ -52,7 +52,7 @@ def test_the_tour(tmp_path: Path) -> None:
     # The same two runs: the workflow finds them, and adds its tag.
     (tmp_path / "tour.yaml").write_text(WORKFLOW)
     assert "0 to make, 2 found" in run("lambda_hat.cli", "workflow", "llc", "--config", "tour.yaml", "--dry-run")
-    run("launch.workflow", "--config", "tour.yaml")
+    run("lambda_hat.launch.workflows.llc", "--config", "tour.yaml")
     listed = json.loads(run("lambda_hat.cli", "artifacts", "ls", "--json"))
     assert {entry["experiment"] for entry in listed["runs"]} == {"dev,tour"}
 

@@ -1,7 +1,7 @@
 """The nodes of ``hydra/launcher``: what the presets local, slurm_cpu and slurm_gpu may hold, and their defaults.
 
 Light to import, since Hydra imports every plugin at every start. The sweeper ``lambda_hat`` reads the node and
-submits by itself (:mod:`launch.submit`); the launcher classes are there because Hydra makes one of them.
+submits by itself (:mod:`lambda_hat.launch.submit`); the launcher classes are there because Hydra makes one of them.
 """
 
 from collections.abc import Sequence

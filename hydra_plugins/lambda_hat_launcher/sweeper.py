@@ -34,7 +34,7 @@ class LambdaHatSweeper(Sweeper):
         Returns:
             What Hydra's callbacks get: a JobReturn a run, COMPLETED (submitted or found), with the run's id.
         """
-        from launch.driver import Request, drive
+        from lambda_hat.launch.driver import Request, drive
 
         hydra_node = self._config.hydra
         request = Request(

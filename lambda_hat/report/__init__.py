@@ -4,6 +4,6 @@ Python does the science and the reading (:mod:`.pools`, :mod:`.series`, :mod:`.c
 (:mod:`.document`); the page's own script (``page/*.js``) only draws it.
 """
 
-from lambda_hat.report.document import Heading, make_page
+from lambda_hat.report.page_data import Heading, make_page
 
 __all__ = ["Heading", "make_page"]

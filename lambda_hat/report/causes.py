@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lambda_hat.records import Record, traceback_of
-from lambda_hat.store import Store
+from lambda_hat.store.layout import Store
+from lambda_hat.store.records import Record, traceback_of
 
 _UNDER_WAY = frozenset({"finished", "running", "queued", "unknown"})
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")

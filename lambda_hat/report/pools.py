@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lambda_hat.config import digest
-from lambda_hat.estimate import LLC, agreement
-from lambda_hat.records import Field, Record, config_fields, model_and_data, varying, words
+from lambda_hat.config.job import digest
+from lambda_hat.estimation.estimate import LLC, agreement
+from lambda_hat.store.records import Field, Record, config_fields, model_and_data, varying, words
 
 _TARGET = ("model", "data", "teacher", "training")
 _TRAINING_SEED: Field = ("training", "Training", "seed")

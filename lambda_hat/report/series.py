@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from lambda_hat.batch_means import Draws, running_llc
-from lambda_hat.statistics import Trace, llc_draws
+from lambda_hat.estimation.batch_means import Draws, running_llc
+from lambda_hat.estimation.statistics import Trace, llc_draws
 
 # More chains than this are not told apart by the eye: the first are drawn, all are counted.
 _MOST_CHAINS = 8

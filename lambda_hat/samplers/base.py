@@ -26,12 +26,12 @@ and string fields are static. Sampler modules import JAX and BlackJAX inside ``b
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from lambda_hat.config import ConfigError
+from lambda_hat.config.job import ConfigError
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Key
 
-    from lambda_hat.config import Dtype
+    from lambda_hat.config.job import Dtype
     from lambda_hat.posterior import Posterior
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from lambda_hat.samplers.base import Kernel, per_chain
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Key
 
     from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers.adaptation import Adaptation, Move
+    from lambda_hat.samplers._adaptation import Adaptation, Move
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -49,7 +49,7 @@ class HMC:
         import blackjax
         import jax
 
-        from lambda_hat.samplers import adaptation
+        from lambda_hat.samplers import _adaptation as adaptation
 
         blackjax_kernel = blackjax.hmc.build_kernel()
         shortest, longest = -(-self.num_integration_steps // 2), self.num_integration_steps * 3 // 2

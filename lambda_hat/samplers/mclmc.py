@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, ConfigError, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.job import STRICT, ConfigError, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
 from lambda_hat.samplers.base import Kernel, StepInfo, per_chain, pooled, thin
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Key
 
     from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers.adaptation import Moments
+    from lambda_hat.samplers._adaptation import Moments
 
 _GRADIENTS_PER_STEP = 2  # McLachlan's integrator, whatever L
 _MEMORY = 149.0 / 151.0  # the step size remembers about 150 steps
@@ -45,7 +45,8 @@ class MCLMC:
     decorrelates over the length L. One step of size $\epsilon$ is 2 gradients.
 
     Leaves pi invariant up to the integrator's error: there is no Metropolis step, the LLC is an energy average,
-    and energies err at O($\epsilon^2$), which the energy errors of the steps tell (:mod:`lambda_hat.step_bias`).
+    and energies err at O($\epsilon^2$), which the energy errors of the steps tell
+    (:mod:`lambda_hat.estimation.step_bias`).
     Robnik et al. 2023 (2212.08549). Warm-up follows their rule with all chains pooled: $\epsilon$ such that the
     variance of the energy error of a step is ``energy_variance`` a dimension, L = sqrt(sum of the posterior variances).
 
@@ -80,7 +81,7 @@ class MCLMC:
             raise ConfigError(
                 ["sampler: mclmc needs a target of at least 2 parameters (its momentum is a direction), got 1; use hmc"]
             )
-        from lambda_hat.samplers import adaptation
+        from lambda_hat.samplers import _adaptation as adaptation
 
         num_steps = self.num_warmup * self.steps_per_draw
         blackjax_kernel = blackjax.mclmc.build_kernel()
@@ -118,7 +119,7 @@ class MCLMC:
     def _start(self, posterior: "Posterior", u0: "Float[Array, 'chain d']") -> Tuning:
         import jax.numpy as jnp
 
-        from lambda_hat.samplers import adaptation
+        from lambda_hat.samplers import _adaptation as adaptation
 
         width = 1.0 / jnp.sqrt(posterior.nbeta + posterior.gamma)
         L = width * posterior.dim**0.5 if self.L is None else self.L
@@ -160,7 +161,7 @@ def _tune_length(tuned: Tuning, positions: "Float[Array, 'chain d']", num_steps:
     import jax
     import jax.numpy as jnp
 
-    from lambda_hat.samplers import adaptation
+    from lambda_hat.samplers import _adaptation as adaptation
 
     window = adaptation.add_positions(tuned.window, positions)
     tuned = tuned._replace(window=window, steps=tuned.steps + 1)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from lambda_hat.samplers.base import Kernel, per_chain
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Key
 
     from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers.adaptation import Adaptation, Move
+    from lambda_hat.samplers._adaptation import Adaptation, Move
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -53,7 +53,7 @@ class NUTS:
     def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
         import blackjax
 
-        from lambda_hat.samplers import adaptation
+        from lambda_hat.samplers import _adaptation as adaptation
 
         blackjax_kernel = blackjax.nuts.build_kernel()
 

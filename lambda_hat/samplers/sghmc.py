@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from lambda_hat.samplers.base import Kernel, check_stochastic
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
 
     from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers.stochastic import Dynamics
+    from lambda_hat.samplers._stochastic import Dynamics
 
 
 class Particle(NamedTuple):
@@ -63,7 +63,7 @@ class SGHMC:
         check_stochastic(self.step_size, self.measure_bias, self.num_warmup, self.steps_per_draw)
 
     def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
-        from lambda_hat.samplers.stochastic import stochastic_kernel
+        from lambda_hat.samplers._stochastic import stochastic_kernel
 
         dynamics = self._dynamics(posterior)
         return stochastic_kernel(self, posterior, num_chains, (dynamics, dynamics))
@@ -72,7 +72,7 @@ class SGHMC:
         import jax
         import jax.numpy as jnp
 
-        from lambda_hat.samplers.stochastic import Dynamics, coast, momentum_law, unscaled
+        from lambda_hat.samplers._stochastic import Dynamics, coast, momentum_law, unscaled
 
         def start(key: "Key[Array, '']", u0: "Float[Array, ' d']") -> Particle:
             return Particle(u0, jax.random.normal(key, u0.shape, u0.dtype))

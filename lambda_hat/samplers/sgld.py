@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, Dtype, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lambda_hat.samplers.base import Kernel, check_stochastic
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, Key
 
     from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers.stochastic import Chain, Dynamics
+    from lambda_hat.samplers._stochastic import Chain, Dynamics
 
 
 class Particle(NamedTuple):
@@ -94,7 +94,7 @@ class SGLD:
         return self.precond != "none" and self.freeze
 
     def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
-        from lambda_hat.samplers.stochastic import stochastic_kernel
+        from lambda_hat.samplers._stochastic import stochastic_kernel
 
         phases = self._dynamics(posterior, is_frozen=False), self._dynamics(posterior, is_frozen=self.is_frozen)
         return stochastic_kernel(self, posterior, num_chains, phases, self._freeze)
@@ -102,8 +102,8 @@ class SGLD:
     def _dynamics(self, posterior: "Posterior", *, is_frozen: bool) -> "Dynamics":
         import jax.numpy as jnp
 
-        from lambda_hat.samplers.step_size import BiasLaw
-        from lambda_hat.samplers.stochastic import Dynamics, still
+        from lambda_hat.samplers._step_size import BiasLaw
+        from lambda_hat.samplers._stochastic import Dynamics, still
 
         def start(key: "Key[Array, '']", u0: "Float[Array, ' d']") -> Particle:
             del key

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.job import STRICT, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
 from lambda_hat.samplers.base import Kernel, StepInfo, check_batch, per_chain, pooled, step_info
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Key
 
     from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers.vi_family import Components, Mixture
+    from lambda_hat.samplers._vi_family import Components, Mixture
 
 _NUM_PROBES = 32  # gradients a chain spends on the whitening
 _WIDEST = 100.0  # times the width along a unit curvature
@@ -30,7 +30,7 @@ class State(NamedTuple):
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class VI:
     r"""q(z) = sum_k pi_k N(mu_k, Sigma_k) over whitened offsets z = u / s maximises E_q[log pi - log q]; Sigma_k^-1 is
-    a diagonal plus r directions (:mod:`lambda_hat.samplers.vi_family`).
+    a diagonal plus r directions (:mod:`lambda_hat.samplers._vi_family`).
 
     A fit step draws, for each chain, an antithetic pair of every component and follows the natural gradient, its rate
     falling to 0 along a cosine. log q is differentiated through z alone (sticking the landing, Roeder et al. 2017), so
@@ -81,7 +81,7 @@ class VI:
         import jax
         import jax.numpy as jnp
 
-        from lambda_hat.samplers import vi_family
+        from lambda_hat.samplers import _vi_family as vi_family
 
         check_batch(self.batch_size, posterior.num_data)
         samples = per_chain(self._sample(posterior), num_chains, posterior.dim, in_pairs=True)
@@ -103,7 +103,7 @@ class VI:
         import jax
         import jax.numpy as jnp
 
-        from lambda_hat.samplers import vi_family
+        from lambda_hat.samplers import _vi_family as vi_family
 
         look = per_chain(self._pairs(posterior), num_chains, posterior.dim, in_pairs=True)
 
@@ -133,7 +133,7 @@ class VI:
         import jax
         import jax.numpy as jnp
 
-        from lambda_hat.samplers import vi_family
+        from lambda_hat.samplers import _vi_family as vi_family
 
         def pairs(key: "Key[Array, '']", chain: "Int[Array, '']", state: State):
             del chain
@@ -186,7 +186,7 @@ class VI:
         import jax
         import jax.numpy as jnp
 
-        from lambda_hat.samplers import vi_family
+        from lambda_hat.samplers import _vi_family as vi_family
 
         has_localiser = posterior.gamma > 0
         gamma = jnp.where(has_localiser, posterior.gamma, 1.0)

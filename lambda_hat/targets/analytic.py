@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, Float, Job, NonNegativeFloat, PositiveInt
+from lambda_hat.config.job import STRICT, Float, Job, NonNegativeFloat, PositiveInt
 from lambda_hat.targets.data import Population
 
 if TYPE_CHECKING:

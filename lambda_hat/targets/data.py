@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, ConfigError, Job, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.job import STRICT, ConfigError, Job, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 class Rows(NamedTuple):

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, Job, NonNegativeFloat, NonNegativeInt, PositiveInt
+from lambda_hat.config.job import STRICT, Job, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lambda_hat.targets.analytic import noise, with_noise
 from lambda_hat.targets.data import Population, Rows, Synthetic, Truth
 

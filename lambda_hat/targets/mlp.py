@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, Job, NonNegativeInt, PositiveInt
+from lambda_hat.config.job import STRICT, Job, NonNegativeInt, PositiveInt
 from lambda_hat.targets.data import File, MakeTruth, Population, Rows, Sklearn, Synthetic, Truth
 from lambda_hat.targets.deep_linear import (
     moment_loss,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.job import STRICT, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from lambda_hat.config import ConfigError
-from lambda_hat.progress import Reporter
+from lambda_hat.config.job import ConfigError
+from lambda_hat.run.progress import Reporter
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lambda_hat.config import canonical
-from launch.tuning.problems import Case, Method
-from launch.tuning.schema import Tuning
+from lambda_hat.config.job import canonical
+from lambda_hat.launch.tuning.problems import Case, Method
+from lambda_hat.launch.tuning.schema import Tuning
 
 
 def definition(tuning: Tuning, case: Case, method: Method) -> dict[str, Any]:

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from lambda_hat.config import Job
-from lambda_hat.found import finished
-from lambda_hat.progress import Reporter
-from lambda_hat.store import Store
-from launch.sweep import OVER, RunState
-from launch.tuning.measure import Measured, Valued, measured, rung_reached, rungs
-from launch.tuning.problems import Case
-from launch.tuning.record import Reference, metrics_of, trial_folder, write_metrics, write_reference
-from launch.tuning.schema import Tuning
-from launch.tuning.study import Live, Study
+from lambda_hat.config.job import Job
+from lambda_hat.launch.sweep import OVER, RunState
+from lambda_hat.launch.tuning.measure import Measured, Valued, measured, rung_reached, rungs
+from lambda_hat.launch.tuning.problems import Case
+from lambda_hat.launch.tuning.record import Reference, metrics_of, trial_folder, write_metrics, write_reference
+from lambda_hat.launch.tuning.schema import Tuning
+from lambda_hat.launch.tuning.study import Live, Study
+from lambda_hat.run.progress import Reporter
+from lambda_hat.store.layout import Store
+from lambda_hat.store.runs import finished
 
 _SECONDS_BETWEEN_STEPS = 0.1
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -28,7 +28,7 @@ _SECONDS_BETWEEN_ROUNDS = 10.0  # for trials that other drivers left behind
 
 
 class Runs(Protocol):
-    """Where runs are made: :class:`launch.tuning.field.Field`."""
+    """Where runs are made: :class:`lambda_hat.launch.tuning.trial_runs.Field`."""
 
     @property
     def is_stopped(self) -> bool: ...

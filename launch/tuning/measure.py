@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lambda_hat.config import Budget, Progress
-from lambda_hat.estimate import Setting, estimate, quick_llc
-from lambda_hat.trace_file import read_loss, read_trace_file
-from launch.tuning.schema import Objective
+from lambda_hat.config.job import Budget, Progress
+from lambda_hat.estimation.estimate import Setting, estimate, quick_llc
+from lambda_hat.launch.tuning.schema import Objective
+from lambda_hat.store.trace_file import read_loss, read_trace_file
 
 # The objective is looked at after so many equal parts of the budget, and last at its end.
 NUM_RUNGS = 5

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from lambda_hat.config import ConfigError
-from launch.tuning.schema import (
+from lambda_hat.config.job import ConfigError
+from lambda_hat.launch.tuning.schema import (
     Budgets,
     Concurrency,
     Dimension,

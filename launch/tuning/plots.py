@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lambda_hat.store import Document, atomic_path
+from lambda_hat.store.layout import Document, atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lambda_hat.compose import Composer, Config
-from lambda_hat.config import ConfigError, Job, parse_job
-from launch.document import flatten, override_text
-from launch.plan import target_label
-from launch.tuning.schema import Budgets, Dimension, Problem, Tuning
+from lambda_hat.config.compose import Composer, Config
+from lambda_hat.config.job import ConfigError, Job, parse_job
+from lambda_hat.launch.plan import target_label
+from lambda_hat.launch.tuning.schema import Budgets, Dimension, Problem, Tuning
+from lambda_hat.launch.workflows.yaml_file import flatten, override_text
 
 DRAWS = "draws"  # the one field of a search space that is not the sampler's
 _OLDER_LENGTHS = ("length", "budget.draws")

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lambda_hat.store import Document, Store, read_json, write_json
-from launch.tuning.measure import Measured
-from launch.tuning.study import Live
+from lambda_hat.launch.tuning.measure import Measured
+from lambda_hat.launch.tuning.study import Live
+from lambda_hat.store.layout import Document, Store, read_json, write_json
 
 SCHEMA = 1
 RESOLVED = "resolved_config.yaml"  # of a namespace: its configuration with every default

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lambda_hat.config import Job, canonical
-from lambda_hat.store import Document, Store, atomic_path, write_bytes
-from lambda_hat.summary import with_error
-from launch import table
-from launch.tuning.database import masked
-from launch.tuning.record import read_metrics, studies_dir
-from launch.tuning.schema import Objective
+from lambda_hat.config.job import Job, canonical
+from lambda_hat.launch import table
+from lambda_hat.launch.tuning.database import masked
+from lambda_hat.launch.tuning.record import read_metrics, studies_dir
+from lambda_hat.launch.tuning.schema import Objective
+from lambda_hat.run.summary import with_error
+from lambda_hat.store.layout import Document, Store, atomic_path, write_bytes
 
 if TYPE_CHECKING:
-    from launch.tuning.loop import Bench
-    from launch.tuning.session import Session
+    from lambda_hat.launch.tuning.loop import Bench
+    from lambda_hat.launch.tuning.session import Session
 
 TABLE = Path("tables") / "optuna_trials.parquet"
 # A reference that errs by more than this share of what it ranks cannot rank it.
@@ -58,7 +58,7 @@ class Found:
 
 def gather(session: "Session", benches: "Sequence[Bench]") -> Found:
     """Write the table, the presets and the plots."""
-    from launch.tuning.plots import draw
+    from lambda_hat.launch.tuning.plots import draw
 
     store, namespace = session.store, session.tuning.store.namespace
     everything = read_metrics(store.root / "studies")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import (
+from lambda_hat.config.job import (
     STRICT,
     Float,
     NonNegativeInt,

@@ -6,20 +6,20 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from lambda_hat.compose import Composer
-from lambda_hat.config import ConfigError
-from lambda_hat.found import finished
-from lambda_hat.lease import Lease, LeaseHeld, Owner
-from lambda_hat.progress import Reporter, terminal_reporter
-from lambda_hat.store import Store, write_bytes
-from launch import table
-from launch.backend import Backend
-from launch.submit import SweepStopped
-from launch.tuning.database import FILE, Database, database_url, masked
-from launch.tuning.definition import definition
-from launch.tuning.problems import Case, Method, compose_cases
-from launch.tuning.record import RESOLVED, studies_dir
-from launch.tuning.schema import Tuning
+from lambda_hat.config.compose import Composer
+from lambda_hat.config.job import ConfigError
+from lambda_hat.launch import table
+from lambda_hat.launch.backend import Backend
+from lambda_hat.launch.submit import SweepStopped
+from lambda_hat.launch.tuning.database import FILE, Database, database_url, masked
+from lambda_hat.launch.tuning.definition import definition
+from lambda_hat.launch.tuning.problems import Case, Method, compose_cases
+from lambda_hat.launch.tuning.record import RESOLVED, studies_dir
+from lambda_hat.launch.tuning.schema import Tuning
+from lambda_hat.run.progress import Reporter, terminal_reporter
+from lambda_hat.store.layout import Store, write_bytes
+from lambda_hat.store.lease import Lease, LeaseHeld, Owner
+from lambda_hat.store.runs import finished
 
 
 class TuningFailed(RuntimeError):
@@ -88,9 +88,9 @@ def drive(session: Session) -> None:
         SweepStopped: a signal ended the driver.
         TuningFailed: a reference could not be made.
     """
-    from launch.tuning import results
-    from launch.tuning.field import Field
-    from launch.tuning.loop import Tuner
+    from lambda_hat.launch.tuning import results
+    from lambda_hat.launch.tuning.loop import Tuner
+    from lambda_hat.launch.tuning.trial_runs import Field
 
     store, folder = session.store, studies_dir(session.store, session.tuning.store.namespace)
     with terminal_reporter() as reporter, _database(session, reporter) as database:
@@ -144,8 +144,8 @@ def _database(session: Session, reporter: Reporter) -> Iterator[Database]:
 
 def make_benches(session: Session, database: Database) -> "list[Any]":
     """The problems with their studies, not opened yet."""
-    from launch.tuning.loop import Bench
-    from launch.tuning.study import Study
+    from lambda_hat.launch.tuning.loop import Bench
+    from lambda_hat.launch.tuning.study import Study
 
     folder, settings = studies_dir(session.store, session.tuning.store.namespace), session.tuning.optuna
     benches: list[Bench] = []

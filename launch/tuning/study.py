@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lambda_hat.config import ConfigError, Job
-from lambda_hat.lease import STALE_SECONDS, Owner
-from launch.tuning.database import Database
-from launch.tuning.definition import edited
-from launch.tuning.mirror import Mirror
-from launch.tuning.problems import Method, Params
-from launch.tuning.schema import Optuna
+from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.launch.tuning.database import Database
+from lambda_hat.launch.tuning.definition import edited
+from lambda_hat.launch.tuning.problems import Method, Params
+from lambda_hat.launch.tuning.proposals import Mirror
+from lambda_hat.launch.tuning.schema import Optuna
+from lambda_hat.store.lease import STALE_SECONDS, Owner
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lambda_hat.config import parse_job
-from lambda_hat.store import Store
-from launch.backend import LOCAL_TARGET, SLURM_TARGET, Backend, backend_from
-from launch.plan import plan_jobs
-from launch.submit import submit
+from lambda_hat.config.job import parse_job
+from lambda_hat.launch.backend import LOCAL_TARGET, SLURM_TARGET, Backend, backend_from
+from lambda_hat.launch.plan import plan_jobs
+from lambda_hat.launch.submit import submit
+from lambda_hat.store.layout import Store
 
 LOCAL = {"_target_": LOCAL_TARGET, "array_parallelism": None, "runs_per_element": 1}
 SLURM = {

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lambda_hat.config import Job
+from lambda_hat.config.job import Job
+from lambda_hat.estimation.statistics import Setting
+from lambda_hat.launch.manifest import Run
+from lambda_hat.launch.sweep import Fate, RunState
 from lambda_hat.samplers.base import StepInfo
-from lambda_hat.statistics import Setting
-from lambda_hat.store import Store, read_json, write_json
-from lambda_hat.trace_file import write_trace_file
-from launch.manifest import Run
-from launch.sweep import Fate, RunState
+from lambda_hat.store.layout import Store, read_json, write_json
+from lambda_hat.store.trace_file import write_trace_file
 
 REFERENCE_LLC = 2.0
 NUM_DRAWS = 100

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lambda_hat.config import ConfigError, config_dir
-from launch.backend import Backend, backend_from
-from launch.cluster import JobState, expanded
-from launch.manifest import Array
-from launch.submit import pack
+from lambda_hat.config.job import ConfigError, config_dir
+from lambda_hat.launch.backend import Backend, backend_from
+from lambda_hat.launch.manifest import Array
+from lambda_hat.launch.slurm.cluster import JobState, expanded
+from lambda_hat.launch.submit import pack
 from tests.jobs import HMC, SGLD, make_job
 from tests.launch.drive import LOCAL, SLURM, backend
 

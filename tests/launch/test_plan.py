@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lambda_hat.config import ConfigError, Job
-from lambda_hat.store import Store, write_json
-from launch.plan import label, plan_jobs, settings
+from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.launch.plan import label, plan_jobs, settings
+from lambda_hat.store.layout import Store, write_json
 from tests.jobs import HMC, SGLD, make_job
 
 

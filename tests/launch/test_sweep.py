@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lambda_hat.store import Store, write_config, write_json
-from launch.manifest import Array, Manifest, Run, Submission
-from launch.sweep import Sweep
+from lambda_hat.launch.manifest import Array, Manifest, Run, Submission
+from lambda_hat.launch.sweep import Sweep
+from lambda_hat.store.layout import Store, write_config, write_json
 from tests.jobs import make_job
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from lambda_hat.config import Job, parse_job
-from lambda_hat.store import Store, write_status
-from lambda_hat.summary import duration, with_error
-from launch.table import agreements, read_rows, results_table
+from lambda_hat.config.job import Job, parse_job
+from lambda_hat.launch.table import agreements, read_rows, results_table
+from lambda_hat.run.summary import duration, with_error
+from lambda_hat.store.layout import Store, write_status
 from tests.jobs import make_job
 from tests.results import publish
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config import STRICT, Dtype, Job, NonNegativeFloat
+from lambda_hat.config.job import STRICT, Dtype, Job, NonNegativeFloat
 from lambda_hat.targets.analytic import Quadratic
 
 if TYPE_CHECKING:

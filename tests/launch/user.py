@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from lambda_hat.config import Job
-from lambda_hat.store import Document, Store, read_status
-from lambda_hat.trace_file import read_trace_file
-from launch.manifest import Manifest
-from launch.sweep import Fate, Sweep
+from lambda_hat.config.job import Job
+from lambda_hat.launch.manifest import Manifest
+from lambda_hat.launch.sweep import Fate, Sweep
+from lambda_hat.store.layout import Document, Store, read_status
+from lambda_hat.store.trace_file import read_trace_file
 from tests.jobs import job_config, make_job, warm_store
 from tests.launch.drive import LOCAL
 
@@ -50,7 +50,7 @@ def assert_same_trace(found: Trace, expected: Trace) -> None:
 def copy_of_checkout(folder: Path) -> Path:
     """A checkout of one's own, to be edited."""
     for name in ("lambda_hat", "launch", "hydra_plugins", "conf"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(REPOSITORY / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import pytest
 from typer.testing import CliRunner
 
-from lambda_hat.cli import app
-from lambda_hat.config import Job
-from lambda_hat.lease import Lease, Owner
-from lambda_hat.store import Store
+from lambda_hat.cli.__main__ import app
+from lambda_hat.config.job import Job
+from lambda_hat.store.layout import Store
+from lambda_hat.store.lease import Lease, Owner
 from tests.report.browser import Browser, find
 from tests.report.stores import fill, jobs_of, spoil
 from tests.slurm.lab import LabError, install

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lambda_hat.config import Job, parse_job
-from lambda_hat.estimate import Setting, estimate
-from lambda_hat.ledger import Ledger
-from lambda_hat.provenance import provenance
-from lambda_hat.results import Origin, analysis
-from lambda_hat.store import Store, write_config, write_json, write_status
-from lambda_hat.trace_file import write_trace_file
-from launch.manifest import Array, Manifest, Run
+from lambda_hat.config.job import Job, parse_job
+from lambda_hat.estimation.estimate import Setting, estimate
+from lambda_hat.launch.manifest import Array, Manifest, Run
+from lambda_hat.run.accounting import Ledger
+from lambda_hat.run.provenance import provenance
+from lambda_hat.run.publish import Origin, analysis
+from lambda_hat.store.layout import Store, write_config, write_json, write_status
+from lambda_hat.store.trace_file import write_trace_file
 from tests.jobs import HMC, SGLD, job_config
 
 MCLMC = {"_target_": "lambda_hat.samplers.mclmc.MCLMC"}

@@ -17,9 +17,9 @@ import numpy as np
 from arviz_stats.base.array import array_stats
 from jaxtyping import Array, Key
 
-from lambda_hat.chain import Ensemble
 from lambda_hat.posterior import Posterior, localise
 from lambda_hat.samplers.base import Sampler
+from lambda_hat.sampling.ensemble import Ensemble
 from lambda_hat.targets.base import Arrays, Target
 
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.config import ConfigError
-from lambda_hat.estimate import estimate
-from lambda_hat.samplers import adaptation
+from lambda_hat.config.job import ConfigError
+from lambda_hat.estimation.estimate import estimate
+from lambda_hat.estimation.statistics import Setting
+from lambda_hat.samplers import _adaptation as adaptation
 from lambda_hat.samplers.adjusted_mclmc import AdjustedMCLMC
 from lambda_hat.samplers.chees_hmc import ChEESHMC
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.mclmc import MCLMC
-from lambda_hat.statistics import Setting
 from tests.samplers.problem import Problem, Run
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.config import ConfigError
+from lambda_hat.config.job import ConfigError
 from lambda_hat.samplers.base import StepInfo, check_batch, group_size, per_chain, step_info, thin
 
 

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.mean_error import mean_with_error
+from lambda_hat.estimation.standard_error import mean_with_error
+from lambda_hat.estimation.statistics import Setting, measure
 from lambda_hat.posterior import localise
-from lambda_hat.samplers import step_size
+from lambda_hat.samplers import _step_size as step_size
 from lambda_hat.samplers.sghmc import SGHMC
 from lambda_hat.samplers.sgld import SGLD
 from lambda_hat.samplers.sgnht import SGNHT
-from lambda_hat.statistics import Setting, measure
 from lambda_hat.targets.analytic import NormalCrossing
 from lambda_hat.targets.base import Target
 from tests.samplers.problem import Problem, Run

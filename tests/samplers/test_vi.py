@@ -12,11 +12,11 @@ from jaxtyping import Array, Float, Key
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from lambda_hat.config import ConfigError
+from lambda_hat.config.job import ConfigError
+from lambda_hat.estimation.statistics import Importance, Setting, measure
 from lambda_hat.posterior import localise
-from lambda_hat.samplers import vi_family
+from lambda_hat.samplers import _vi_family as vi_family
 from lambda_hat.samplers.vi import VI
-from lambda_hat.statistics import Importance, Setting, measure
 from lambda_hat.targets.analytic import NormalCrossing
 from lambda_hat.targets.base import Target
 from tests.samplers.problem import TALLY, Problem, Run

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lambda_hat.config import Job
+from lambda_hat.config.job import Job
 from tests.jobs import HMC
 from tests.launch.user import LONG, TOY, Trace, assert_same_trace, kill, trace_of
 from tests.slurm.lab import Lab

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import cluster
-from launch.manifest import Array
+from lambda_hat.launch.manifest import Array
+from lambda_hat.launch.slurm import cluster
 from tests.jobs import HMC
 from tests.launch.user import LONG, TOY, copy_of_checkout
 from tests.slurm.lab import MAX_ARRAY_SIZE, Lab

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lambda_hat.config import parse_job
-from lambda_hat.store import read_config, read_json, read_status
+from lambda_hat.config.job import parse_job
+from lambda_hat.store.layout import read_config, read_json, read_status
 from tests.launch.user import kill
 from tests.slurm.user import ClusterUser
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lambda_hat.config import Job
+from lambda_hat.config.job import Job
 from tests.launch.drive import SLURM
 from tests.launch.user import User
 from tests.slurm.lab import Lab

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from lambda_hat.config import ConfigError, canonical
+from lambda_hat.config.job import ConfigError, canonical
 from lambda_hat.targets.analytic import NormalCrossing, Quadratic
 from lambda_hat.targets.base import Target
 from lambda_hat.targets.data import Population

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lambda_hat.config import ConfigError, Job
+from lambda_hat.config.job import ConfigError, Job
 from lambda_hat.targets.data import File, MakeTruth, Rows, Sklearn, Synthetic, Truth
 from tests.jobs import SGLD, make_job
 

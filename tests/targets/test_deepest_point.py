@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.chain import Ensemble
-from lambda_hat.estimate import Estimate, Setting, estimate
+from lambda_hat.estimation.estimate import Estimate, Setting, estimate
 from lambda_hat.posterior import localise
 from lambda_hat.samplers.hmc import HMC
+from lambda_hat.sampling.ensemble import Ensemble
 from lambda_hat.targets.base import Target
 from lambda_hat.targets.deep_linear import DeepLinear
 from lambda_hat.targets.exact import deep_linear_lambda

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.special import log_softmax
 
-from lambda_hat.config import ConfigError
+from lambda_hat.config.job import ConfigError
 from lambda_hat.targets.base import Built
 from lambda_hat.targets.blocks import rows_a_block, with_columns
 from lambda_hat.targets.data import Rows, Sklearn, Synthetic

@@ -1,0 +1,42 @@
+"""``lambda-hat``: every command that is not a Hydra entry point. Imports are late, so that help answers at once."""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from lambda_hat.cli import artifacts, calibrate, promote, report, sweeps, temperatures, tune, workflow
+
+
+class _Commands(TyperGroup):
+    """One clear sentence, and exit code 1, for every error that is the user's or the cluster's."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (RuntimeError, ValueError) as error:
+            # By the module's name: importing the classes would make `--help` slow.
+            if not type(error).__module__.startswith(("lambda_hat.", "launch.", "__main__")):
+                raise
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Follow sweeps of `python -m lambda_hat.sample -m ...`, and make something of their results.",
+)
+app.add_typer(sweeps.app)
+app.add_typer(report.app)
+app.add_typer(temperatures.app)
+app.add_typer(calibrate.app)
+app.add_typer(artifacts.app, name="artifacts", help="What is in a store, and what may leave it.")
+app.add_typer(tune.app, name="tune", help="What tuning sessions left behind.")
+app.add_typer(workflow.app, name="workflow", help="Many runs out of one file.")
+app.add_typer(promote.app, name="promote", help="Pictures of the newest finished runs, in places that stay.")
+
+
+if __name__ == "__main__":
+    app()

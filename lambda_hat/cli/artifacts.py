@@ -1,0 +1,260 @@
+"""``lambda-hat artifacts ls | show | du | pin | gc | verify | tb``: what is in a store, and what may leave it."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lambda_hat.cli.common import RUNS, Refused, Root, console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from lambda_hat.store.housekeeping.gc import Item
+    from lambda_hat.store.housekeeping.listing import Entry
+    from lambda_hat.store.layout import RunRef, Store
+
+app = typer.Typer(no_args_is_help=True)
+_MAX_ROWS = 60
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or a part of it.")]
+
+
+@app.command()
+def ls(
+    store: Root = RUNS,
+    target: Annotated[
+        str | None, typer.Option(help="Of this target: how its id begins, or a part of its name.")
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="Of this sampler.")] = None,
+    unreliable: Annotated[bool, typer.Option("--unreliable", help="Only results that cannot be trusted.")] = False,
+    since: Annotated[str | None, typer.Option(metavar="WHEN", help="Since 2026-11-22, or within 7d, 12h.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document with every run.")] = False,
+) -> None:
+    """The experiments of the store and their runs, the newest first."""
+    from lambda_hat.store.housekeeping.listing import Wish, experiments, list_runs, moment
+    from lambda_hat.store.layout import Store
+
+    wish = Wish(target, sampler, unreliable, None if since is None else moment(since))
+    entries = list_runs(Store(store), wish)
+    tags = experiments(entries)
+    if as_json:
+        print(json.dumps({"experiments": [tag._asdict() for tag in tags], "runs": entries}, indent=1))
+        return
+    rows = [(tag.name, *map(str, tag[1:5]), _when(tag.newest)) for tag in tags]
+    _print_table(("experiment", "sweeps", "runs", "finished", "reliable", "newest"), rows)
+    names = ("run", "target", "sampler", "LLC ± MCSE", "verdict", "when", "experiment")
+    _print_table(names, [_cells(entry) for entry in entries[:_MAX_ROWS]])
+    if len(entries) > _MAX_ROWS:
+        print(f"... and {len(entries) - _MAX_ROWS} more runs; --json has all")
+
+
+@app.command()
+def show(run: RunName, store: Root = RUNS) -> None:
+    """All that the store has of one run: result, verdict, files, configuration."""
+    import yaml
+
+    from lambda_hat.run.summary import sentences
+    from lambda_hat.store.files import read_config
+    from lambda_hat.store.housekeeping.gc import size
+    from lambda_hat.store.housekeeping.listing import list_runs
+    from lambda_hat.store.housekeeping.pins import Wanted
+    from lambda_hat.store.layout import Store
+
+    found = Store(store)
+    ref = _find(found, run)
+    entry = next(entry for entry in list_runs(found) if entry["run"] == ref.run_id)
+    analysis = found.read_analysis(ref.target_id, ref.run_id)
+    print("\n".join([ref.run_id] if analysis is None else sentences(analysis)))
+    print(f"{entry['state']}, {_when(entry['time'])}{': ' + entry['error'] if entry['error'] else ''}")
+    print(f"experiment {entry['experiment'] or '-'}, sweep {entry['sweep'] or '-'}")
+    kept = Wanted.read(found).reason(ref.run_id, ref.target_id)
+    if kept is not None:
+        print(f"kept by gc: {kept}")
+    count, total = size(ref.folder)
+    print(f"{count} files, {_bytes(total)}: {ref.folder}")
+    print(f"\n{yaml.safe_dump(read_config(ref.folder), sort_keys=False)}")
+
+
+@app.command()
+def du(store: Root = RUNS, as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False) -> None:
+    """What the store weighs: by kind of file, and the heaviest targets with their runs."""
+    from lambda_hat.store.housekeeping.listing import weigh
+    from lambda_hat.store.layout import Store
+
+    by_kind, by_target = weigh(Store(store))
+    if as_json:
+        documents = {"kinds": by_kind, "targets": by_target}
+        print(json.dumps({name: [one._asdict() for one in weights] for name, weights in documents.items()}, indent=1))
+        return
+    for heading, weights in (("what", by_kind), ("target and its runs", by_target[:10])):
+        _print_table((heading, "files", "size"), [(one.what, str(one.files), _bytes(one.bytes)) for one in weights])
+    print(f"{sum(one.files for one in by_kind)} files, {_bytes(sum(one.bytes for one in by_kind))}")
+
+
+@app.command()
+def pin(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids of runs or of targets, or parts of them.")],
+    store: Root = RUNS,
+    why: Annotated[str, typer.Option(help="A word for whoever wonders later.")] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="Pin them no longer.")] = False,
+) -> None:
+    """Keep runs, or a target with all its runs, from `gc`."""
+    from lambda_hat.store.housekeeping.pins import pin as keep
+    from lambda_hat.store.housekeeping.pins import unpin
+    from lambda_hat.store.layout import Store
+
+    found = Store(store)
+    for name in names:
+        is_target = name.startswith("tgt_") and found.target_dir(name).is_dir()
+        identifier = name if is_target else _find(found, name).run_id
+        if not remove:
+            keep(found, identifier, why)
+            print(f"{identifier} is pinned")
+        else:
+            print(f"{identifier} {'is pinned no longer' if unpin(found, identifier) else 'was not pinned'}")
+
+
+@app.command()
+def gc(
+    store: Root = RUNS,
+    ttl_days: Annotated[float, typer.Option(min=0, help="What was worked on more lately stays.")] = 30,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; else it is only told.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Bring back what the last gc moved to .trash.")] = False,
+) -> None:
+    """Move old runs to .trash, and what nothing refers to any more.
+
+    Stays: what is live (worked on, queued, driven), pinned, promoted, or referenced by a study.
+    """
+    from lambda_hat.launch.underway import under_way
+    from lambda_hat.store.housekeeping import trash
+    from lambda_hat.store.housekeeping.gc import TRASH_DAYS, collect_garbage, judge, size
+    from lambda_hat.store.layout import Store
+
+    found = Store(store.absolute())
+    if undo:
+        restored = trash.undo(found)
+        print(f"{len(restored.folders)} folders are back in {store}")
+        for folder in restored.left:
+            print(f"left, since its place is taken: {folder}")
+        return
+    items = judge(found, ttl_days, lambda folders: under_way(found, folders))
+    going = [item for item in items if not item.kept]
+    _print_kept(items)
+    names = ("goes", "what", "days", "size")
+    shown = going[:_MAX_ROWS]
+    rows = [(item.kind, _place(found, item), f"{item.days:.1f}", _bytes(size(item.folder)[1])) for item in shown]
+    _print_table(names, rows)
+    if len(going) > _MAX_ROWS:
+        print(f"... and {len(going) - _MAX_ROWS} more")
+    if not going:
+        print("nothing may go")
+    elif not apply:
+        print(f"{len(going)} would go; nothing was done: give --apply to move them to {store / '.trash'}")
+    else:
+        done = collect_garbage(found, items)
+        print(f"{len(done.gone)} went; `lambda-hat artifacts gc --undo` brings back what is in {done.trash.name}")
+        print(f"what has been in {store / '.trash'} for {TRASH_DAYS:g} days is deleted for good")
+        for item in done.busy:
+            print(f"stays after all, somebody came back to it: {_place(found, item)}")
+
+
+@app.command()
+def verify(store: Root = RUNS) -> None:
+    """Hash anew what ids and manifests promise, and name every file that is not what it was."""
+    from lambda_hat.run.progress import terminal_reporter
+    from lambda_hat.store.housekeeping.verify import verify as check
+    from lambda_hat.store.layout import Store
+
+    with terminal_reporter() as reporter:
+        damages = list(check(Store(store), reporter.status))
+    for damage in damages:
+        print(f"{damage.path}: {damage.reason}")
+    if damages:
+        raise Refused(f"{len(damages)} files of {store} are damaged")
+    print(f"{store}: nothing is damaged")
+
+
+@app.command()
+def tb(
+    experiment: Annotated[str, typer.Option(metavar="TAG", help="The runs of this experiment.")],
+    store: Root = RUNS,
+    logdir: Annotated[Path | None, typer.Option(help="Where to; else tensorboard/TAG in the store.")] = None,
+) -> None:
+    """Write TensorBoard events of an experiment's runs, and print the command that shows them."""
+    from lambda_hat.report.tensorboard import write_events
+    from lambda_hat.store.housekeeping.listing import list_runs
+    from lambda_hat.store.layout import RunRef, Store
+
+    found = Store(store)
+    tagged = [entry for entry in list_runs(found) if experiment in (entry["experiment"] or "").split(",")]
+    if not tagged:
+        raise Refused(
+            f"--experiment: needs a tag that runs of {store} have, got {experiment!r}; `artifacts ls` lists them"
+        )
+    refs = [RunRef(one["target"], one["run"], found.run_dir(one["target"], one["run"])) for one in tagged]
+    folder = logdir or store / "tensorboard" / experiment
+    written = write_events(found, refs, folder)
+    print(f"{len(written)} of {len(refs)} runs have a result")
+    print(f"tensorboard --logdir {folder}")
+
+
+def _find(store: "Store", name: str) -> "RunRef":
+    from lambda_hat.store.housekeeping.listing import find_runs
+
+    found = find_runs(store, name)
+    if len(found) != 1:
+        got = f"{name}, which {len(found)} have" if found else f"{name!r}, which none has"
+        raise Refused(f"RUN: needs the id of a run of {store.root}, or a part that only one has, got {got}")
+    return found[0]
+
+
+def _cells(entry: "Entry") -> tuple[str, ...]:
+    from lambda_hat.run.summary import with_error
+
+    llc = "" if entry["llc"] is None else with_error(entry["llc"], entry["llc_mcse"])
+    verdict = {None: entry["state"], True: "reliable", False: "unreliable"}[entry["reliable"]]
+    if entry["reliable"] is not None and entry["state"] != "finished":
+        verdict = f"{entry['state']}, before {verdict}"
+    where = f"{entry['label'] or ''} {entry['target']}".strip()
+    return entry["run"], where, entry["sampler"], llc, verdict, _when(entry["time"]), entry["experiment"] or ""
+
+
+def _print_kept(items: "Sequence[Item]") -> None:
+    """How many stay, by what and why."""
+    from collections import Counter
+
+    counts = Counter(
+        (f"{item.kind}s" if item.kind != "trash" else "in .trash", item.kept) for item in items if item.kept
+    )
+    _print_table(("stay", "what", "why"), [(str(count), kind, why) for (kind, why), count in counts.most_common()])
+
+
+def _place(store: "Store", item: "Item") -> str:
+    return str(item.folder.relative_to(store.root))
+
+
+def _print_table(names: "Sequence[str]", rows: "Iterable[Sequence[str]]") -> None:
+    from rich.table import Table
+
+    table: Any = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    if table.row_count:
+        console().print(table, markup=False)
+
+
+def _when(moment: float | None) -> str:
+    return "" if moment is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+
+
+def _bytes(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"

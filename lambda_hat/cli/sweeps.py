@@ -1,0 +1,177 @@
+"""``lambda-hat status | logs | why | retry | cancel | collect``: follow sweeps and gather their results."""
+
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lambda_hat.cli.common import RUNS, Refused, Root, SweepName, console, find_sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from lambda_hat.launch.sweep import RunState, Sweep
+
+app = typer.Typer()
+_MAX_ROWS = 60
+_SECONDS_BETWEEN_LOOKS = 5.0
+
+
+@app.command()
+def status(
+    sweep: SweepName,
+    store: Root = RUNS,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again until every run is over.")] = False,
+) -> None:
+    """What became of each run: told from the store first, and from SLURM where that is silent."""
+    found = find_sweep(sweep, store)
+    if as_json:
+        print(json.dumps([state.to_dict() for state in _states(found)], indent=1))
+        return
+    from rich.live import Live
+
+    from lambda_hat.launch.sweep import OVER
+
+    states = _states(found)
+    if not watch:
+        console().print(_status_table(found.name, states))
+        return
+    with Live(_status_table(found.name, states), console=console()) as live:
+        while any(state.fate.state not in OVER for state in states):
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            states = _states(found)
+            live.update(_status_table(found.name, states))
+
+
+@app.command()
+def logs(
+    sweep: SweepName,
+    run: Annotated[
+        str | None, typer.Argument(help="A run's id, or a part of it; else the last that went wrong.")
+    ] = None,
+    store: Root = RUNS,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.")] = 40,
+) -> None:
+    """The last lines that a run's element has printed."""
+    from lambda_hat.launch.actions import log_of
+    from lambda_hat.launch.sweep import OVER
+
+    found = find_sweep(sweep, store)
+    states = [state for state in _states(found) if run is None or run in state.run_id]
+    if not states:
+        raise Refused(f"RUN: needs a run of {found.name}, got {run!r}")
+    bad = [state for state in states if state.fate.state in OVER - {"finished"}]
+    chosen = (bad or states)[-1]
+    path = log_of(found, chosen)
+    if path is None:
+        raise Refused(f"{chosen.run_id} is {chosen.fate.state} and has printed nothing yet")
+    print(f"{chosen.run_id} ({chosen.fate.state}): {path}")
+    print("\n".join(path.read_text(errors="replace").splitlines()[-lines:]))
+
+
+@app.command()
+def why(sweep: SweepName, store: Root = RUNS) -> None:
+    """Why runs have no result: every cause once, with the runs it ended."""
+    from lambda_hat.launch.actions import failures
+
+    found = find_sweep(sweep, store)
+    causes = failures(found, _states(found))
+    for cause in causes:
+        print(f"{len(cause.runs)} {cause.state}: {cause.reason}")
+        print(f"    {', '.join(cause.runs[:3])}{' ...' if len(cause.runs) > 3 else ''}")
+        if cause.log is not None:
+            print(f"    log: {cause.log}")
+    if not causes:
+        print("no run has failed")
+
+
+@app.command()
+def retry(
+    sweep: SweepName,
+    store: Root = RUNS,
+    finished: Annotated[bool, typer.Option("--finished", help="Make the finished runs anew, too.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until all is over.")] = True,
+) -> None:
+    """Submit again what failed, was cancelled, lost or never submitted; nothing finished is redone."""
+    from lambda_hat.launch.actions import retry as submit_again
+    from lambda_hat.launch.sweep import summary
+
+    found = find_sweep(sweep, store)
+    submit_again(found, finished=finished, wait=wait)
+    states = _states(found)
+    print(f"{found.name}: {summary(states)}")
+    if wait and any(state.fate.state != "finished" for state in states):
+        raise typer.Exit(1)
+
+
+@app.command()
+def cancel(sweep: SweepName, store: Root = RUNS) -> None:
+    """End this sweep's elements and no other's. What they have committed stays; `retry` goes on from there."""
+    from lambda_hat.launch.actions import cancel as end
+
+    found = find_sweep(sweep, store)
+    print(f"{found.name}: {len(end(found))} runs were cancelled")
+
+
+@app.command()
+def collect(store: Root = RUNS) -> None:
+    """Gather all runs of the store, failures too, in tables/llc_runs.parquet."""
+    from lambda_hat.launch.workflows.collect import collect as gather
+    from lambda_hat.store.layout import Store
+
+    print(f"table: {gather(Store(store))}")
+
+
+def _states(sweep: "Sweep") -> "list[RunState]":
+    """What became of each run, written down where only SLURM knew it, which forgets."""
+    from lambda_hat.store.layout import StoreError
+
+    states = sweep.states()
+    with contextlib.suppress(StoreError):  # somebody else's store may be looked at, too
+        sweep.record(states)
+    return states
+
+
+def _status_table(name: str, states: "Sequence[RunState]") -> "Table":
+    """What went wrong first, then what is under way, then the rest."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from lambda_hat.launch.sweep import summary
+
+    order = (
+        "failed",
+        "lost",
+        "held",
+        "cancelled",
+        "interrupted",
+        "missing",
+        "unknown",
+        "running",
+        "queued",
+        "finished",
+    )
+    colours = {"finished": "green", "running": "cyan", "queued": "blue"}
+    table = Table(title=f"{name}: {summary(states)}", title_justify="left")
+    for heading in ("run", "what", "state", "job", "how far", "why"):
+        table.add_column(heading, no_wrap=heading in ("run", "state", "job"), overflow="fold")
+    for state in sorted(states, key=lambda state: order.index(state.fate.state))[:_MAX_ROWS]:
+        reason = state.fate.reason.splitlines()[0] if state.fate.reason else ""
+        cells = (state.run_id, state.run.label, state.fate.state, state.job or "", _progress(state), reason)
+        table.add_row(*(Text(cell) for cell in cells), style=colours.get(state.fate.state, "red"))
+    if len(states) > _MAX_ROWS:
+        table.add_row(f"... {len(states) - _MAX_ROWS} more; --json has all")
+    return table
+
+
+def _progress(state: "RunState") -> str:
+    status = state.status
+    if status.get("phase") is None:
+        return ""
+    llc = status.get("llc")
+    return f"{status['phase']} {status['step']}" + ("" if llc is None else f"  LLC here {llc:.4g}")

@@ -1,0 +1,130 @@
+"""The estimate: the LLC of one run with its error and its verdict, how it compares, and what it cost.
+
+Pure: a trace and a :class:`Setting` go in, a frozen :class:`Estimate` comes out. The numbers are made in
+:mod:`lambda_hat.estimation.statistics`, the reasons in :mod:`lambda_hat.estimation.verdict`; every field is explained
+in docs/estimator.md.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from lambda_hat.estimation.batch_means import running_llc
+from lambda_hat.estimation.standard_error import LLC
+from lambda_hat.estimation.statistics import Setting, Statistics, Trace, llc_draws, measure, quick_llc
+from lambda_hat.estimation.verdict import reasons
+
+__all__ = [
+    "LLC", "Comparison", "Estimate", "Setting", "agreement", "efficiency", "estimate", "llc_draws", "quick_llc",
+    "running_llc",
+]  # fmt: skip
+
+# Two values agree when they differ by no more than this many combined errors.
+AGREEMENT = 3.0
+
+
+@dataclass(frozen=True)
+class Estimate(Statistics):
+    """All numbers of one run, and every reason not to trust them."""
+
+    reasons: tuple[str, ...]
+
+    @property
+    def reliable(self) -> bool:
+        return not self.reasons
+
+    def to_dict(self) -> dict[str, Any]:
+        """The statistical part of analysis.json: JSON types only, null for what cannot be had."""
+        fields = dataclasses.asdict(self)
+        sentences = list(fields.pop("reasons"))
+        fields["virial"] = self.virial._asdict()
+        fields["importance"] = None if self.importance is None else self.importance._asdict()
+        bias = self.bias
+        fields["bias"] = None if bias is None else {**bias._asdict(), "virial": bias.virial._asdict()}
+        fields["verdict"] = {"reliable": self.reliable, "reasons": sentences}
+        return _json_safe(fields)
+
+
+def estimate(trace: Trace, setting: Setting) -> Estimate:
+    """The LLC, its error, its diagnostics and its verdict.
+
+    Args:
+        trace: Arrays (chain, draw) of the sampling phase, named as StepInfo's fields; ``loss`` is required.
+        setting: What the trace was drawn from.
+    """
+    statistics = measure(trace, setting)
+    numbers = {f.name: getattr(statistics, f.name) for f in dataclasses.fields(statistics)}
+    return Estimate(**numbers, reasons=tuple(reasons(statistics, trace, setting)))
+
+
+def efficiency(statistics: Statistics, fge: float, seconds: float) -> dict[str, float | None]:
+    """What an effective draw and a given error cost.
+
+    Args:
+        statistics: The run's numbers.
+        fge: Full-gradient evaluations of the whole run, warm-up included.
+        seconds: Seconds of computation, warm-up included, compilation not.
+    """
+    ess, variance = statistics.ess_bulk, statistics.llc_mcse**2
+    return _json_safe(
+        {
+            "ess_per_fge": ess / fge if fge > 0 else math.nan,
+            "ess_per_second": ess / seconds if seconds > 0 else math.nan,
+            "work_normalised_variance": variance * fge,
+            "time_normalised_variance": variance * seconds,
+        }
+    )
+
+
+class Comparison(NamedTuple):
+    """Two values of one LLC against each other; ``z`` is the difference in combined errors, NaN if it has none."""
+
+    first: str
+    second: str
+    difference: float
+    z: float
+
+    @property
+    def agrees(self) -> bool:
+        return abs(self.z) <= AGREEMENT
+
+    @property
+    def sentence(self) -> str:
+        """What to print under a table."""
+        pair = f"{self.first} and {self.second}"
+        if math.isnan(self.z):
+            return f"{pair} cannot be compared: an estimate or its error is missing"
+        if self.agrees:
+            return f"{pair} agree within their errors (z = {abs(self.z):.1f})"
+        higher = self.first if self.difference > 0 else self.second
+        return f"{pair} differ by {abs(self.difference):.3g} (z = {abs(self.z):.1f}; {higher} is higher)"
+
+
+def agreement(values: Mapping[str, LLC]) -> list[Comparison]:
+    """Every pair among estimates on one target and posterior; an exact value joins with an error of 0.
+
+    Args:
+        values: LLC and error by the name to call it in a sentence.
+    """
+    pairs = itertools.combinations(values.items(), 2)
+    return [_compare(first, second) for first, second in pairs]
+
+
+def _compare(first: tuple[str, LLC], second: tuple[str, LLC]) -> Comparison:
+    difference = first[1].llc - second[1].llc
+    error = math.hypot(first[1].mcse, second[1].mcse)
+    return Comparison(first[0], second[0], difference, difference / error if error > 0 else math.nan)
+
+
+def _json_safe(value: Any) -> Any:
+    """``value`` with null for every number JSON cannot write, and lists for tuples."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _json_safe(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_json_safe(item) for item in value]
+    return value

@@ -1,0 +1,213 @@
+"""The numbers of an estimate: pure functions of a trace and its :class:`Setting`. No file, no clock, no JAX.
+
+A trace is a mapping of arrays (chain, draw) named as :class:`lambda_hat.samplers.base.StepInfo`'s fields; a
+column that is missing or all NaN is not defined for that sampler. Everything is computed from the draws of
+
+    x = nbeta (L_n(w) - L_n(w0)),    so that    E1 = E[x],    E3 = Var[x]    (docs/estimator.md)
+
+ArviZ's array layer does the diagnostics (Vehtari et al. 2021, arXiv 1903.08008; PSIS: arXiv 1507.02646), and not code
+of ours. It is imported where it is used: a tenth of a second, which a progress line must not pay.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from lambda_hat.estimation.batch_means import Draws, running_llc
+from lambda_hat.estimation.standard_error import LLC, MIN_DRAWS, arviz, interval90, mean_with_error
+from lambda_hat.estimation.step_bias import Bias, Virial, from_companions, from_work, virial_of
+
+Trace = Mapping[str, Shaped[np.ndarray, "chain draw"]]
+WarmupTrace = Mapping[str, Shaped[np.ndarray, "chain warmup_draw"]]
+
+# PSIS fits its law to the largest fifth of the weights, and to no fewer than five.
+_MIN_WEIGHTS = 25
+# Largest weights whose logs differ by less are as good as equal: what smoothing does to them moves E1 by less than a
+# third of its error. Where q is the posterior, vi's differ by up to log(32/29): 3 of a draw's 32 candidates are the
+# localiser's, and seldom fall where the posterior is. k-hat would be 2 then.
+_ALL_BUT_EQUAL = 0.1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a trace alone does not know.
+
+    Args:
+        nbeta: n * beta of the posterior.
+        gamma: Strength of its localiser.
+        dim: d, the number of parameters.
+        num_data: n.
+        loss_at_w0: L_n(w0) over the full data, in the sampling dtype.
+        report: What w0 is: ``Built.report`` (``gradient_norm``, ``hessian_min``, ``hessian_max``, ``warnings``).
+        sampler: The sampler's hyperparameters as plain data; empty where nobody tells.
+    """
+
+    nbeta: float
+    gamma: float
+    dim: int
+    num_data: int
+    loss_at_w0: float
+    report: Mapping[str, Any]
+    sampler: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Importance(NamedTuple):
+    """E1 corrected by Pareto-smoothed weights pi / q; ``z`` is how many errors of that shift it moved E1."""
+
+    llc: float
+    mcse: float
+    khat: float
+    ess: float
+    z: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Every number of an estimate; docs/estimator.md says what each one is. NaN means "cannot be had"."""
+
+    llc: float
+    llc_mcse: float
+    llc_interval90: tuple[float, float]
+    llc_variance: float
+    llc_variance_mcse: float
+    e1_minus_e3: float
+    e1_minus_e3_mcse: float
+    wbic: float
+    ess_bulk: float
+    ess_tail: float
+    rhat: float
+    acceptance: float
+    divergences: int
+    virial: Virial
+    importance: Importance | None
+    bias: Bias | None
+    num_draws: int
+    num_chains: int
+
+
+def llc_draws(loss: Draws, nbeta: float, loss_at_w0: float) -> Float[np.ndarray, "chain draw"]:
+    """x = nbeta (L_n(w) - L_n(w0)) of every draw, in float64."""
+    return nbeta * (np.asarray(loss, dtype=np.float64) - loss_at_w0)
+
+
+def measure(trace: Trace, setting: Setting) -> Statistics:
+    """The numbers of :class:`Statistics`."""
+    with np.errstate(all="ignore"):
+        x = llc_draws(trace["loss"], setting.nbeta, setting.loss_at_w0)
+        num_chains, num_draws = x.shape
+        # A sampler without accept or reject goes on with the momentum that it has.
+        is_reversible = bool(np.isnan(_column(trace, "work")).all())
+        mean = functools.partial(mean_with_error, is_reversible=is_reversible)
+        llc, mcse = mean(x)
+        # Var[x] by its mean square about the grand mean: its own trace, and so its own error.
+        square = (x - llc) ** 2 * (x.size / max(x.size - 1, 1))
+        variance, variance_mcse = mean(square)
+        difference, difference_mcse = mean(x - square)
+        diverged = trace.get("diverged")
+        rhat, ess_bulk, ess_tail = _convergence(x)
+        return Statistics(
+            llc=llc,
+            llc_mcse=mcse,
+            llc_interval90=interval90(llc, mcse),
+            llc_variance=variance,
+            llc_variance_mcse=variance_mcse,
+            e1_minus_e3=difference,
+            e1_minus_e3_mcse=difference_mcse,
+            wbic=_wbic(llc, setting),
+            ess_bulk=ess_bulk,
+            ess_tail=ess_tail,
+            rhat=rhat,
+            acceptance=_finite_mean(trace.get("acceptance")),
+            divergences=0 if diverged is None else int(np.count_nonzero(diverged)),
+            virial=virial_of(_column(trace, "virial"), setting.dim, is_reversible=is_reversible),
+            importance=_importance(x, trace.get("log_weight")),
+            bias=_bias(x, trace, setting, ess_bulk),
+            num_draws=num_draws,
+            num_chains=num_chains,
+        )
+
+
+def _finite_mean(values: Draws | None) -> float:
+    """The mean over the draws that have a value: a diverged step may have no acceptance probability."""
+    finite = np.empty(0) if values is None else values[np.isfinite(values)]
+    return float(finite.mean(dtype=np.float64)) if finite.size else math.nan
+
+
+def _convergence(x: Draws) -> tuple[float, float, float]:
+    """Rank-normalised split R-hat, bulk ESS and tail ESS (5 % and 95 % quantiles), as ArviZ defines them."""
+    if x.shape[1] < MIN_DRAWS or not np.isfinite(x).all():
+        return math.nan, math.nan, math.nan
+    rhat = float(arviz("rhat", x, method="rank")) if x.shape[0] > 1 else math.nan
+    bulk = arviz("ess", x, method="bulk")
+    tail = arviz("ess", x, method="tail", prob=(0.05, 0.95))
+    return rhat, float(bulk), float(tail)
+
+
+def _wbic(llc: float, setting: Setting) -> float:
+    """n E[L_n], which is the WBIC only at beta = 1 / log n (Watanabe 2013)."""
+    n = setting.num_data
+    if n < 2 or not math.isclose(setting.nbeta, n / math.log(n), rel_tol=1e-6):
+        return math.nan
+    return n * (setting.loss_at_w0 + llc / setting.nbeta)
+
+
+def _importance(x: Draws, log_weight: Draws | None) -> Importance | None:
+    """E_pi[x] from independent draws of q: self-normalised, weights smoothed by PSIS."""
+    if log_weight is None or np.isnan(log_weight).all():
+        return None
+    if x.size < _MIN_WEIGHTS or not np.isfinite(x).all():
+        return Importance(math.nan, math.nan, math.nan, math.nan, math.nan)
+    if not np.isfinite(log_weight).all():
+        return Importance(math.nan, math.nan, math.inf, 0.0, math.nan)
+    log_smooth, khat = _smoothed(np.asarray(log_weight, dtype=np.float64).ravel())
+    weights = np.exp(log_smooth - np.max(log_smooth))
+    weights /= weights.sum()
+    values = x.ravel()
+    llc = float(weights @ values)
+    influence = weights * (values - llc)
+    mcse = float(np.linalg.norm(influence))
+    # Both means come from the same draws, so the error of their difference is not the two errors' sum.
+    shift_mcse = float(np.linalg.norm(influence - (values - values.mean()) / values.size))
+    # With equal weights the shift and its error are rounding.
+    z = (llc - float(values.mean())) / shift_mcse if shift_mcse > 1e-9 * mcse else math.nan
+    return Importance(llc, mcse, khat, float(1.0 / np.sum(weights**2)), z)
+
+
+def _column(trace: Trace, name: str) -> Draws:
+    """In float64; NaN where it is missing."""
+    values = trace.get(name)
+    return np.full(trace["loss"].shape, math.nan) if values is None else np.asarray(values, np.float64)
+
+
+def _bias(x: Draws, trace: Trace, setting: Setting, ess: float) -> Bias | None:
+    virial, coarse_loss, work = (_column(trace, name) for name in ("virial", "coarse_loss", "work"))
+    if not np.isnan(coarse_loss).all():
+        coarse = llc_draws(coarse_loss, setting.nbeta, setting.loss_at_w0), _column(trace, "coarse_virial")
+        return from_companions(x, virial, coarse, setting.dim)
+    # A run that was begun before work was recorded does not know that of its first draws.
+    is_known = work.size > 0 and not np.isnan(work).any()
+    return from_work(x, virial, work, ess, setting.dim) if is_known else None
+
+
+def _smoothed(log_weight: Float[np.ndarray, " draw"]) -> tuple[Float[np.ndarray, " draw"], float]:
+    """Log weights whose largest were replaced by quantiles of the Pareto law fitted to them, and its shape k-hat."""
+    # k-hat knows the shape of the tail, whatever its size. A tail of all but equal weights has nothing to smooth (ArviZ
+    # fails on it where they are equal): q is the posterior, or chains stand still.
+    largest = np.sort(log_weight)[-math.ceil(3 * math.sqrt(log_weight.size)) :]
+    if largest[-1] - largest[0] < _ALL_BUT_EQUAL:
+        return log_weight, 0.0
+    # ArviZ takes log likelihoods, whose weights are their inverse.
+    log_smooth, khat = arviz("psislw", -log_weight)
+    return log_smooth, float(khat)
+
+
+def quick_llc(loss: Draws, setting: Setting) -> LLC:
+    """The LLC of all draws and its error by batch means: for progress lines, without ArviZ."""
+    x = llc_draws(loss, setting.nbeta, setting.loss_at_w0)
+    llc, mcse = running_llc(x, np.array([x.shape[1]]))
+    return LLC(float(llc[0]), float(mcse[0]))

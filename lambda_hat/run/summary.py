@@ -1,0 +1,85 @@
+"""A run's result in words: what a single run prints last and a sweep's table holds."""
+
+import math
+from typing import Any
+
+from lambda_hat.run.provenance import commit, versions
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """``12.34 ± 0.05``: the value to the digits that its error of two significant digits allows."""
+    if value is None:
+        return "-"
+    if error is None or not math.isfinite(error) or error <= 0:
+        return f"{value:.4g}"
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def duration(seconds: float) -> str:
+    """``4.2 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def total_seconds(analysis: dict[str, Any]) -> float:
+    """Seconds that a run took: compilation, warm-up and sampling, but not its target, which it shares."""
+    return sum(value for name, value in analysis["seconds"].items() if name != "build")
+
+
+def other_code(analysis: dict[str, Any]) -> str | None:
+    """Which code made the result, in words, unless it was surely this code: ids hold no code."""
+    made, here = analysis["provenance"], commit()
+    if made["commit"] is None:
+        version, ours = made["versions"]["lambda-hat"], versions()["lambda-hat"]
+        return None if version == ours else f"made by version {version}, this is {ours}"
+    if made["dirty"]:
+        return f"made by commit {made['commit'][:10]} with uncommitted changes"
+    if made["commit"] == here["commit"]:
+        return None
+    return f"made by commit {made['commit'][:10]}, this is {(here['commit'] or 'not a checkout')[:14]}"
+
+
+def missed_target(analysis: dict[str, Any]) -> str | None:
+    """Which target of its budget the run did not reach, in words; None where it had none or reached it."""
+    budget, reached = analysis["config"]["budget"], analysis["progress"]["mcse"]
+    wanted = budget["mcse"]
+    if wanted is None or (reached is not None and reached <= wanted):
+        return None
+    why = "R-hat or ESS do not pass" if reached is None else f"it is {reached:.2%} of the LLC"
+    limit = analysis["stopped_by"]
+    return f"budget.mcse={wanted:g} was not reached: {why} after budget.{limit}={budget[limit]:g}; raise it to go on"
+
+
+def _within(interval: list[float | None]) -> str:
+    """A 90 % interval in brackets; nothing where there is none."""
+    low, high = interval
+    return "" if low is None or high is None else f"  (90 %: {low:.4g} to {high:.4g})"
+
+
+def sentences(analysis: dict[str, Any]) -> list[str]:
+    """The result and its verdict, a line each."""
+    within = _within(analysis["llc_interval90"])
+    lines = [f"{analysis['run_id']}", f"LLC {with_error(analysis['llc'], analysis['llc_mcse'])}{within}"]
+    bias = analysis.get("bias")
+    if bias is not None:
+        without = f"{with_error(bias['llc'], bias['llc_mcse'])}{_within(bias['interval90'])}"
+        lines.append(f"of which the step size adds {with_error(bias['value'], bias['mcse'])}; without: {without}")
+    for name, words in (("exact_llc", "exact LLC"), ("known_lambda", "known lambda (n to infinity)")):
+        if analysis[name] is not None:
+            lines.append(f"{words} {analysis[name]:.6g}")
+    progress = analysis["progress"]
+    lines.append(
+        f"{progress['draws']} draws a chain, {analysis['fge']:,.0f} full-gradient evaluations, "
+        f"{duration(total_seconds(analysis))}"
+    )
+    missed = missed_target(analysis)
+    if missed is not None:
+        lines.append(missed)
+    if analysis["verdict"]["reliable"]:
+        return [*lines, "reliable"]
+    return [*lines, *(f"unreliable: {reason}" for reason in analysis["verdict"]["reasons"])]

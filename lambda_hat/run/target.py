@@ -1,0 +1,87 @@
+"""Targets at the edge: find or build one in the store, and bring one back as arrays."""
+
+import contextlib
+import time
+import traceback
+from typing import Any
+
+import jax
+import numpy as np
+
+from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.run.claim import take_turn
+from lambda_hat.run.progress import Reporter, Silent
+from lambda_hat.run.provenance import provenance
+from lambda_hat.store.layout import Store, StoreError, write_status
+from lambda_hat.targets.base import Built, Target
+
+
+class RunError(RuntimeError):
+    """The run cannot go on, and going on with the same job would not help."""
+
+
+class NonFinite(RunError):
+    """Every chain has left the region where the loss is finite: these settings diverge."""
+
+
+def ensure_target(job: Job, store: Store, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Find or build the job's target and return its meta.json; of several builders, one builds and all read."""
+    reporter, folder = reporter or Silent(), store.target_dir(job.target_id)
+    while (meta := store.read_meta(job.target_id)) is None:
+        lease = take_turn(folder, lambda: store.read_meta(job.target_id) is not None, reporter)
+        if lease is None:
+            continue
+        with lease:
+            if store.read_meta(job.target_id) is None:
+                try:
+                    _build(job, store, reporter)
+                except Exception as error:  # recorded for whoever waits for this target, then raised
+                    words = {"error": str(error), "traceback": traceback.format_exc()}
+                    with contextlib.suppress(StoreError):  # it may be the store that failed: that error is raised
+                        write_status(folder, state="failed", **words)
+                    raise
+    return meta
+
+
+def _build(job: Job, store: Store, reporter: Reporter) -> None:
+    reporter.line(f"building {job.target_id}")
+    started = time.monotonic()
+    with jax.enable_x64(True):
+        built: Built = job.model.build(job.data, job.teacher, job.training)
+    if not np.isfinite(built.report["loss"]):
+        raise RunError(
+            f"{job.target_id}: L_n(w0) needs to be finite, got {built.report['loss']}; "
+            "lower training.learning_rate, or look at the data"
+        )
+    known = job.model.known_lambda()
+    device = jax.devices()[0]
+    meta = {
+        "id": job.target_id,
+        "num_data": built.num_data,
+        "dim": built.w0.shape[0],
+        "dtype": job.training.dtype,
+        "report": built.report,
+        "known_lambda": None if known is None else known[0],
+        "known_multiplicity": None if known is None else known[1],
+        "seconds": {"build": time.monotonic() - started},
+        "provenance": provenance(device.platform, device.device_kind, job.training.dtype),
+    }
+    store.publish_target(job.target_id, job.target_config, meta, built.arrays, built.w0)
+    for warning in built.report["warnings"]:
+        reporter.line(f"warning: {warning}")
+
+
+def load_target(job: Job, store: Store) -> tuple[Target, dict[str, Any]]:
+    """The job's target from the store, in the sampling dtype, and its meta.json."""
+    arrays, w0, meta = store.load_target(job.target_id)
+    if job.sampler.dtype == "float64" and meta["dtype"] == "float32":
+        raise ConfigError(
+            [f"sampler.dtype: a float64 run needs a target built in float64, got {job.target_id} in float32"]
+        )
+
+    def put(array: np.ndarray) -> jax.Array:
+        # Converted here, and not by jnp.asarray: each shape would be a small program of its own.
+        return jax.device_put(array.astype(job.sampler.dtype) if array.dtype.kind == "f" else array)
+
+    leaves = {name: put(array) for name, array in sorted(arrays.items())}
+    return Target(put(w0), leaves, job.model, meta["num_data"]), meta

@@ -1,0 +1,201 @@
+"""What may leave a store: old runs that nobody wants or works on, targets without runs, sweeps without runs, and rests.
+
+Judging changes nothing, and says of everything why it stays. What goes is moved to .trash
+(:mod:`lambda_hat.store.housekeeping.trash`) and is deleted for good once it has been there for :data:`TRASH_DAYS`.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from lambda_hat.store.files import StoreError
+from lambda_hat.store.housekeeping.pins import Wanted
+from lambda_hat.store.housekeeping.trash import discard, discard_target, fingerprint, new_trash
+from lambda_hat.store.layout import Store, read_status
+from lambda_hat.store.lease import Owner, sight
+from lambda_hat.store.sweeps import SweepRecord, read_sweeps
+
+TRASH_DAYS = 30.0
+_TEMPORARY_DAYS = 1.0
+# An owner that nobody can prove dead, and that was silent for so long, is.
+_SILENT_S = 86400.0
+_DAY_S = 86400.0
+
+Kind = Literal["run", "target", "sweep", "trash", "temporary"]
+# Which of these folders SLURM, or a driver here, is still to work on, and what it says of them.
+UnderWay = Callable[[Sequence[Path]], Mapping[Path, str]]
+
+
+class Item(NamedTuple):
+    """Something in the store.
+
+    Args:
+        kind: What it is.
+        folder: Where.
+        days: How long ago somebody last did something to it.
+        kept: Why it stays; empty if it goes.
+        seen: Its fingerprint when it was judged.
+    """
+
+    kind: Kind
+    folder: Path
+    days: float
+    kept: str
+    seen: tuple[int, ...] = ()
+
+
+class Collected(NamedTuple):
+    """What was done.
+
+    Args:
+        trash: Where things were moved.
+        gone: What went.
+        busy: What stayed after all, since somebody came back to it meanwhile.
+    """
+
+    trash: Path
+    gone: list[Item]
+    busy: list[Item]
+
+
+def judge(store: Store, ttl_days: float, under_way: UnderWay) -> list[Item]:
+    """Everything in the store, and whether it stays.
+
+    Args:
+        store: What to look through.
+        ttl_days: What was worked on more lately stays.
+        under_way: Asks about submitted elements that have not said a last word.
+    """
+    wanted, sweeps = Wanted.read(store), read_sweeps(store)
+    in_use = _runs_in_use(store, sweeps, ttl_days)
+    runs = [_judge_run(ref.folder, wanted, in_use, ttl_days) for ref in store.iter_runs()]
+    runs = _ask(runs, under_way)
+    staying = {item.folder.parent for item in runs if item.kept}
+    targets = [_judge_target(folder, wanted, staying, ttl_days) for folder in _children(store.root / "targets", "tgt_")]
+    left = {item.folder.name for item in runs if item.kept}
+    return [
+        *runs,
+        *_ask(targets, under_way),
+        *(_judge_sweep(store, sweep, left, ttl_days) for sweep in sweeps),
+        *(_judge_rest("trash", folder, TRASH_DAYS) for folder in _children(store.root / ".trash")),
+        *(_judge_rest("temporary", folder, _TEMPORARY_DAYS) for folder in _children(store.root / ".tmp")),
+    ]
+
+
+def collect_garbage(store: Store, items: Sequence[Item]) -> Collected:
+    """Move what :func:`judge` found useless to .trash, and empty what has been there for long."""
+    done = Collected(new_trash(store), [], [])
+    for item in items:
+        if item.kept:
+            continue
+        if item.kind in ("trash", "temporary"):
+            shutil.rmtree(item.folder, ignore_errors=True)
+            is_gone = not item.folder.exists()
+        elif item.kind == "target":
+            is_gone = discard_target(store, item.folder, done.trash)
+        else:
+            is_gone = discard(store, item.folder, done.trash, item.seen)
+        (done.gone if is_gone else done.busy).append(item)
+    return done
+
+
+def size(folder: Path) -> tuple[int, int]:
+    """How many files there are below ``folder``, and their bytes."""
+    count = total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(f"{path}/{name}").st_size
+            except FileNotFoundError:  # of a run that goes on meanwhile
+                continue
+            count += 1
+    return count, total
+
+
+def _runs_in_use(store: Store, sweeps: Sequence[SweepRecord], ttl_days: float) -> dict[str, str]:
+    """Why a run stays by id: its sweep is driven now, or was asked for lately, if only to be found."""
+    in_use: dict[str, str] = {}
+    for sweep in sweeps:
+        folder = store.sweep_dir(sweep.name)
+        days = _days_since(_newest_file(folder))
+        if _is_worked_on(folder):
+            in_use |= dict.fromkeys(sweep.runs, "live: its sweep is being driven")
+        elif days < ttl_days:
+            in_use |= dict.fromkeys(sweep.runs, f"of a sweep of the last {ttl_days:g} days")
+    return in_use
+
+
+def _judge_run(folder: Path, wanted: Wanted, in_use: Mapping[str, str], ttl_days: float) -> Item:
+    seen = fingerprint(folder)
+    days = _days_since(_recorded(folder))
+    kept = wanted.reason(folder.name, folder.parent.name) or in_use.get(folder.name) or _lately(days, ttl_days)
+    if not kept and _is_worked_on(folder):
+        kept = "live: it is being worked on"
+    return Item("run", folder, days, kept or "", seen)
+
+
+def _judge_target(folder: Path, wanted: Wanted, staying: set[Path], ttl_days: float) -> Item:
+    days = _days_since(_recorded(folder))
+    kept = wanted.reason(folder.name) or ("it has runs that stay" if folder in staying else _lately(days, ttl_days))
+    if not kept and _is_worked_on(folder):
+        kept = "live: it is being built"
+    return Item("target", folder, days, kept or "")
+
+
+def _judge_sweep(store: Store, sweep: SweepRecord, left: set[str], ttl_days: float) -> Item:
+    folder = store.sweep_dir(sweep.name)
+    days = _days_since(_newest_file(folder))
+    kept = "it has runs that stay" if not left.isdisjoint(sweep.runs) else _lately(days, ttl_days)
+    if not kept and _is_worked_on(folder):
+        kept = "live: it is being driven"
+    return Item("sweep", folder, days, kept or "", fingerprint(folder))
+
+
+def _judge_rest(kind: Kind, folder: Path, most_days: float) -> Item:
+    days = _days_since(folder.stat().st_mtime)
+    return Item(kind, folder, days, _lately(days, most_days) or "")
+
+
+def _ask(items: list[Item], under_way: UnderWay) -> list[Item]:
+    """Keep what is queued somewhere, too: its element is still to read its config."""
+    busy = under_way([item.folder for item in items if not item.kept])
+    return [item._replace(kept=f"live: {busy[item.folder]}") if item.folder in busy else item for item in items]
+
+
+def _lately(days: float, ttl_days: float) -> str | None:
+    return f"worked on in the last {ttl_days:g} days" if days < ttl_days else None
+
+
+def _recorded(folder: Path) -> float:
+    """When a run or a target last said something of itself, or else when its newest file was written."""
+    try:
+        status = read_status(folder)
+    except StoreError:  # damaged: `verify` says so
+        status = None
+    return _newest_file(folder) if status is None else float(status["time"])
+
+
+def _newest_file(folder: Path) -> float:
+    """Leases do not count: looking at a folder may have claimed it."""
+    paths = [path for path in _children(folder) if not path.name.startswith(("lease-", "run_"))]
+    return max((path.stat().st_mtime for path in paths), default=folder.stat().st_mtime)
+
+
+def _days_since(moment: float) -> float:
+    return (time.time() - moment) / _DAY_S
+
+
+def _is_worked_on(folder: Path) -> bool:
+    """Whether somebody holds its lease who is not surely gone: the doubt is theirs."""
+    seen = sight(folder)
+    if seen is None or seen.is_released or (seen.owner is not None and seen.owner.yields_to(Owner.current())):
+        return False
+    return time.time() - seen.beat < _SILENT_S
+
+
+def _children(folder: Path, prefix: str = "") -> Iterator[Path]:
+    if folder.is_dir():
+        yield from sorted(path for path in folder.iterdir() if path.name.startswith(prefix))

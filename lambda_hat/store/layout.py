@@ -1,0 +1,238 @@
+"""The store: every path of a results folder, its targets and its documents.
+
+A store is plain files that many processes on many nodes read and write at once, on NFS or Lustre as on a laptop.
+Three habits make that safe: a file appears whole or not at all (:mod:`lambda_hat.store.files`); no file has two writers
+(a run's folder is worked under a :class:`lambda_hat.store.lease.Lease`); nothing shared is ever appended to.
+A target is there when its ``meta.json`` is, a result when its ``analysis.json`` is.
+"""
+
+import errno
+import hashlib
+import io
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+
+from lambda_hat.store.files import (
+    Document,
+    StoreError,
+    atomic_path,
+    explained,
+    read_bytes,
+    read_config,
+    read_json,
+    read_npz,
+    sync_dir,
+    write_bytes,
+    write_config,
+    write_json,
+    write_npz,
+)
+
+__all__ = [
+    "Document",
+    "RunRef",
+    "Store",
+    "StoreError",
+    "StoredTarget",
+    "atomic_path",
+    "open_log",
+    "read_config",
+    "read_json",
+    "read_status",
+    "write_bytes",
+    "write_config",
+    "write_json",
+    "write_status",
+]
+
+# A target's files in the order in which they are put in place: meta.json last, for it says that the rest is there.
+_TARGET_FILES = ("data.npz", "params.npz", "config.yaml", "status.json", "meta.json")
+
+
+def write_status(folder: Path, **fields: Any) -> None:
+    """Replace ``folder/status.json`` by ``fields`` and the time (seconds since the epoch). One writer: the owner."""
+    write_json(folder / "status.json", {**fields, "time": time.time()})
+
+
+def read_status(folder: Path) -> Document | None:
+    """What :func:`write_status` last said of a run or target, or None."""
+    return read_json(folder / "status.json")
+
+
+def open_log(folder: Path) -> TextIO:
+    """``folder/log.txt``, open for appending, with what was logged before.
+
+    The file is made anew (same words, another inode), so that an older owner that still lives writes into its own,
+    now nameless, copy: a log has one writer at every moment.
+    """
+    path = folder / "log.txt"
+    write_bytes(path, read_bytes(path) or b"")
+    with explained("open", path):
+        # No buffer: what a full disk did not take would be written again on closing, and fail there.
+        return io.TextIOWrapper(path.open("ab", buffering=0), encoding="utf-8", write_through=True)
+
+
+class StoredTarget(NamedTuple):
+    """A target as the store holds it."""
+
+    arrays: dict[str, np.ndarray]
+    w0: np.ndarray
+    meta: Document
+
+
+class RunRef(NamedTuple):
+    """Where one run lives."""
+
+    target_id: str
+    run_id: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Store:
+    """The paths of one store, and what is read and published there. Nothing is created before it is written.
+
+    Args:
+        root: The folder, ``store.root`` of the configuration.
+    """
+
+    root: Path
+
+    def __init__(self, root: str | Path) -> None:
+        object.__setattr__(self, "root", Path(root))
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where compiled programs are shared (see :mod:`lambda_hat.sampling.compilation_cache`)."""
+        return self.root / ".cache" / "xla"
+
+    def target_dir(self, target_id: str) -> Path:
+        return self.root / "targets" / target_id
+
+    def run_dir(self, target_id: str, run_id: str) -> Path:
+        return self.target_dir(target_id) / run_id
+
+    def sweep_dir(self, name: str) -> Path:
+        return self.root / "sweeps" / name
+
+    def read_meta(self, target_id: str) -> Document | None:
+        """The target's ``meta.json``, or None while it is not built."""
+        return read_json(self.target_dir(target_id) / "meta.json")
+
+    def read_analysis(self, target_id: str, run_id: str) -> Document | None:
+        """The run's ``analysis.json``, or None while it has none."""
+        return read_json(self.run_dir(target_id, run_id) / "analysis.json")
+
+    def iter_runs(self) -> Iterator[RunRef]:
+        """Every run that has a folder, finished or not, in the order of its ids."""
+        with explained("scan", self.root):
+            for target in sorted(self.root.glob("targets/tgt_*")):
+                for folder in sorted(target.glob("run_*")):
+                    yield RunRef(target.name, folder.name, folder)
+
+    def publish_target(
+        self,
+        target_id: str,
+        config: Mapping[str, Any],
+        meta: Mapping[str, Any],
+        arrays: dict[str, np.ndarray],
+        w0: np.ndarray,
+    ) -> Document:
+        """Publish a built target; whoever comes second gets the first one's ``meta`` and leaves its files alone.
+
+        ``meta`` gains ``files``, the sha256 of ``data.npz`` and ``params.npz``. Where the target's folder is new, it
+        appears by one rename. Where it stands already (runs wait in it for their target), its files are renamed into
+        it one by one and ``meta.json``, without which nobody reads the others, comes last; hold a lease of the
+        target's folder while building, or two builders on unlike machines may mix their files
+        (:meth:`load_target` would tell).
+
+        Raises:
+            StoreError: it cannot be written; no half of a target is left behind.
+        """
+        folder, staging = self.target_dir(target_id), self._staging_dir()
+        try:
+            with explained("publish", folder):
+                write_npz(staging / "data.npz", arrays)
+                write_npz(staging / "params.npz", {"w0": w0})
+                files = {name: _sha256(staging / name) for name in ("data.npz", "params.npz")}
+                write_config(staging, config)
+                write_status(staging, state="finished")
+                write_json(staging / "meta.json", {**meta, "files": files})
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                _install(staging, folder)
+                sync_dir(folder.parent)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        published = self.read_meta(target_id)
+        if published is None:
+            raise StoreError(f"cannot publish {folder}: it was removed while this ran; run the same command again")
+        return published
+
+    def load_target(self, target_id: str) -> StoredTarget:
+        """The published target, each byte checked against its ``meta.json``.
+
+        Raises:
+            StoreError: it is not built, or damaged.
+        """
+        folder = self.target_dir(target_id)
+        meta = self.read_meta(target_id)
+        if meta is None:
+            raise StoreError(f"cannot read {folder}: this target is not built; build it first")
+        for name, expected in meta["files"].items():
+            with explained("read", folder / name):
+                if _sha256(folder / name) != expected:
+                    raise StoreError(
+                        f"cannot read {folder / name}: it is not the file that meta.json describes; "
+                        f"remove {folder / 'meta.json'} and build the target again"
+                    )
+        arrays = read_npz(folder / "data.npz").arrays
+        return StoredTarget(arrays, read_npz(folder / "params.npz").arrays["w0"], meta)
+
+    def retire(self, folder: Path) -> Path:
+        """Move what a run has done to ``.trash/`` so that it is made anew; returns the new place. Hold its lease.
+
+        The leases stay: they fence off whoever may still be at work on what is retired.
+        """
+        trash = self.root / ".trash" / f"{folder.parent.name}-{folder.name}-{uuid.uuid4().hex[:8]}"
+        with explained("retire", folder):
+            trash.mkdir(parents=True)
+            # The result goes first: a run that is half moved is an unfinished run.
+            for path in sorted(folder.iterdir(), key=lambda path: path.name != "analysis.json"):
+                if not path.name.startswith(("lease-", ".")):
+                    os.rename(path, trash / path.name)
+            sync_dir(folder)
+        return trash
+
+    def _staging_dir(self) -> Path:
+        path = self.root / ".tmp" / uuid.uuid4().hex
+        with explained("create", path):
+            path.mkdir(parents=True)
+        return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _install(staging: Path, folder: Path) -> None:
+    """Make ``staging`` the target in ``folder``, unless one is there."""
+    try:
+        os.rename(staging, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        for name in _TARGET_FILES:
+            if (folder / "meta.json").exists():
+                return
+            if (staging / name).exists():
+                os.replace(staging / name, folder / name)
+        sync_dir(folder)

@@ -1,0 +1,132 @@
+"""What one does to a sweep after it was submitted: look at its logs, ask why, try again, cancel."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lambda_hat.config.job import Job, parse_job
+from lambda_hat.launch.backend import backend_from
+from lambda_hat.launch.local.worker import element_log
+from lambda_hat.launch.manifest import Place
+from lambda_hat.launch.plan import plan_jobs
+from lambda_hat.launch.slurm import cluster
+from lambda_hat.launch.submit import submit
+from lambda_hat.launch.sweep import OVER, RunState, Sweep, is_held
+from lambda_hat.store.layout import Store, StoreError, read_config, write_status
+from lambda_hat.store.lease import Owner, sight
+from lambda_hat.store.runs import set_aside
+
+
+class Failure(NamedTuple):
+    """One cause, and all runs that ended by it."""
+
+    state: str
+    reason: str
+    runs: list[str]
+    log: Path | None
+
+
+def failures(sweep: Sweep, states: Sequence[RunState]) -> list[Failure]:
+    """Every distinct bad end once, the most frequent first."""
+    groups: dict[tuple[str, str], list[RunState]] = {}
+    for state in states:
+        if state.fate.state in OVER - {"finished"} or state.fate.state == "held":
+            # Ids differ where the cause is one.
+            reason = state.fate.reason.replace(state.run_id, "RUN").replace(state.job or "\0", "JOB")
+            groups.setdefault((state.fate.state, reason), []).append(state)
+    found = [
+        Failure(kind, group[0].fate.reason, [state.run_id for state in group], log_of(sweep, group[0]))
+        for (kind, _), group in groups.items()
+    ]
+    return sorted(found, key=lambda failure: -len(failure.runs))
+
+
+def log_of(sweep: Sweep, state: RunState) -> Path | None:
+    """The output of the element that had the run last; None if there is none (yet)."""
+    manifest = sweep.manifest()
+    place = manifest.places().get(state.run_id)
+    if place is None:
+        return None
+    if not manifest.arrays[place.array].is_slurm:
+        path = element_log(sweep.directory, place)
+        return path if path.exists() else None
+    return _slurm_log(sweep, place)
+
+
+def _slurm_log(sweep: Sweep, place: Place) -> Path | None:
+    manifest = sweep.manifest()
+    job = manifest.arrays[place.array].job_id(place.index)
+    folder = backend_from(manifest.backend).folder(sweep.directory)
+    paths = [] if job is None else sorted(Path(str(folder).replace("%j", job)).glob(f"{job}_*_log.*"))
+    written = [path for path in paths if path.stat().st_size]
+    return max(written, key=lambda path: path.stat().st_mtime) if written else None
+
+
+def retry(sweep: Sweep, *, finished: bool = False, wait: bool = True) -> Sweep:
+    """Submit again what failed, was cancelled, lost, stopped or never submitted, with the backend it had.
+
+    Args:
+        sweep: What to complete.
+        finished: Make the finished runs anew too; what they were is moved to the store's .trash.
+        wait: Return when all is over.
+    """
+    states = sweep.states()
+    sweep.record(states)
+    again = [state for state in states if state.fate.state in OVER and (finished or state.fate.state != "finished")]
+    if not again:
+        return sweep
+    jobs = [_frozen(sweep.store, state) for state in again]
+    if finished:
+        for job in jobs:
+            set_aside(job, sweep.store)
+    plan = plan_jobs(jobs, sweep.store, sweep.name)
+    return submit(plan, backend_from(sweep.manifest().backend), sweep.store, wait)
+
+
+def _frozen(store: Store, state: RunState) -> Job:
+    folder = store.run_dir(state.run.target, state.run_id)
+    config = read_config(folder)
+    if config is None:
+        raise StoreError(f"cannot read {folder / 'config.yaml'}: it was never written; give the sweep's command again")
+    return dataclasses.replace(parse_job(config), rerun=False)
+
+
+def cancel(sweep: Sweep) -> list[str]:
+    """End this sweep's elements, and no other's; returns the ids of the runs that this stopped.
+
+    What they had committed stays, and ``retry`` goes on from there.
+    """
+    manifest = sweep.manifest()
+    live = [state for state in sweep.states() if state.fate.state not in OVER]
+    jobs = [array.job for array in manifest.arrays if array.job is not None]
+    mine = {
+        array.job_id(index)
+        for array in manifest.arrays
+        if array.is_slurm and array.job is not None
+        for index in range(len(array.elements))
+    }
+    cluster.cancel(job for job, state in cluster.job_states(jobs).items() if state.is_live and job in mine)
+    _stop_processes(sweep, live)
+    for state in live:
+        if state.fate.state in ("queued", "held") and (state.job is None or state.job in mine):
+            folder = sweep.store.run_dir(state.run.target, state.run_id)
+            write_status(folder, state="cancelled", error="cancelled before it started", told_by="observer")
+    return [state.run_id for state in live]
+
+
+def _stop_processes(sweep: Sweep, live: Iterable[RunState]) -> None:
+    """SIGTERM to this sweep's driver and local elements, where they run on this machine."""
+    here = Owner.current()
+    local = [state for state in live if state.job is None]
+    folders = [sweep.directory, *(sweep.store.run_dir(state.run.target, state.run_id) for state in local)]
+    for folder in folders:
+        seen = sight(folder)
+        if seen is None or seen.owner is None or not is_held(folder):
+            continue
+        if seen.owner.machine == here.machine and seen.owner.pid != here.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(seen.owner.pid, signal.SIGTERM)

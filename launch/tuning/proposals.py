@@ -1,0 +1,132 @@
+"""A study's trials in memory: who proposes and who prunes works on these, and so asks the database nothing.
+
+What Optuna's own ``ask`` writes piece by piece (a trial, then each of its parameters) can so be written at once.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lambda_hat.launch.tuning.schema import Dimension, Pruner, Search
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+
+class Mirror:
+    """The trials of one study, its sampler and its pruner.
+
+    Args:
+        space: Dimension by name.
+        search: Who proposes.
+        pruner: Who stops.
+    """
+
+    def __init__(self, space: Mapping[str, Dimension], search: Search, pruner: Pruner):
+        import optuna
+
+        self._space = {name: dimension.distribution() for name, dimension in space.items()}
+        self._search = search
+        self._storage = optuna.storages.InMemoryStorage()
+        self._study = optuna.create_study(storage=self._storage, pruner=_pruner(pruner))
+        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        self._ids: dict[int, int] = {}
+        self._open: set[int] = set()
+
+    def update(self, trials: Sequence["FrozenTrial"]) -> None:
+        """Follow the database: ``trials`` are all of the study's."""
+        from optuna.trial import TrialState
+
+        for trial in trials:
+            if trial.state == TrialState.WAITING:  # a retry, which nobody has begun: no news for a sampler
+                continue
+            # A preset that the space does not hold: samplers learn together only what all trials have.
+            if trial.params.keys() != self._space.keys():
+                continue
+            if trial.number not in self._ids:
+                whole = copy.copy(trial)
+                whole.intermediate_values = _rungs(trial)
+                self._ids[trial.number] = self._storage.create_new_trial(self._study_id, template_trial=whole)
+                if not trial.state.is_finished():
+                    self._open.add(trial.number)
+            elif trial.number in self._open:
+                mirrored = self._ids[trial.number]
+                for step, value in _rungs(trial).items():
+                    self._storage.set_trial_intermediate_value(mirrored, step, value)
+                if trial.state.is_finished():
+                    self._storage.set_trial_state_values(mirrored, trial.state, trial.values)
+                    self._open.remove(trial.number)
+
+    def preset(self, params: Mapping[str, Any], attributes: dict[str, Any]) -> "FrozenTrial":
+        """The running trial with ``params``, not all of the space, to be written to the database."""
+        from optuna.trial import TrialState, create_trial
+
+        return create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions={name: self._space[name] for name in params},
+            user_attrs=attributes,
+        )
+
+    def propose(self, number: int, attributes: dict[str, Any]) -> "FrozenTrial":
+        """The running trial ``number``, to be written to the database.
+
+        The same trials so far, the same seed and the same number give the same parameters.
+        """
+        from optuna.trial import TrialState, create_trial
+
+        self._study.sampler = self._sampler(number)
+        asked = self._study.ask(self._space)
+        mirrored = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, asked.number)
+        self._ids[number] = mirrored
+        self._open.add(number)
+        return create_trial(
+            state=TrialState.RUNNING,
+            params=asked.params,
+            distributions=dict(asked.distributions),
+            user_attrs=attributes,
+            system_attrs=self._storage.get_trial(mirrored).system_attrs,
+        )
+
+    def prunes(self, number: int, step: int, value: float) -> bool:
+        """Whether a trial whose objective is ``value`` at ``step`` is to be stopped there."""
+        self._storage.set_trial_intermediate_value(self._ids[number], step, value)
+        return self._study.pruner.prune(self._study, self._storage.get_trial(self._ids[number]))
+
+    def _sampler(self, number: int) -> "BaseSampler":
+        """Seeded by the trial's number: a driver that starts anew must not propose again what the last one did."""
+        from optuna import samplers
+
+        seed = int(np.random.SeedSequence([self._search.seed, number]).generate_state(1)[0])
+        if self._search.type == "random":
+            return samplers.RandomSampler(seed)
+        if self._search.type == "cmaes":
+            return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        together = {name: distribution for name, distribution in self._space.items() if not distribution.single()}
+
+        class WholeSpaceTPE(samplers.TPESampler):
+            """All trials here have all fields: no need to search them for what they share, at each proposal."""
+
+            def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+                del study, trial
+                return together
+
+        # Trials that run count as bad ones (constant liar), so that those asked for at once spread out.
+        return WholeSpaceTPE(seed=seed, n_startup_trials=self._search.n_startup_trials, constant_liar=True)
+
+
+def _rungs(trial: "FrozenTrial") -> dict[int, float]:
+    """The objective by step: what was reported while it ran, and what its trace told in the end."""
+    told = trial.user_attrs.get("result", {}).get("rungs", {})
+    return {**trial.intermediate_values, **{int(step): value for step, value in told.items()}}
+
+
+def _pruner(pruner: Pruner) -> Any:
+    from optuna import pruners
+
+    if pruner.type == "none":
+        return pruners.NopPruner()
+    return pruners.MedianPruner(pruner.n_startup_trials, pruner.n_warmup_steps)

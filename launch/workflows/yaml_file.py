@@ -1,0 +1,153 @@
+"""What the workflows share: a YAML file with `--set` on top, Hydra's loader, and the backend by name."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+import yaml
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lambda_hat.config.compose import one_line
+from lambda_hat.config.job import ConfigError
+from lambda_hat.config.presets import config_dir, presets_of
+from lambda_hat.launch.backend import Backend, backend_from
+
+# Below it keys are written as on the command line, and dots are part of them.
+OVERRIDES = "overrides"
+
+
+def read_document(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; interpolations (``${oc.env:NAME,default}``) are resolved.
+
+    A path that does not exist, and begins with ``conf/``, is looked for among the files that are shipped.
+
+    Raises:
+        ConfigError: there is no such file, or it is no mapping.
+    """
+    path = Path(path)
+    if not path.exists() and path.parts[:1] == ("conf",):
+        path = config_dir().joinpath(*path.parts[1:])
+    try:
+        document = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except OSError as error:
+        raise ConfigError([f"--config: needs a YAML file, got {path} ({error.strerror or error})"]) from error
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError([f"--config: cannot read {path}: {one_line(error)}"]) from error
+    if not isinstance(document, dict):
+        raise ConfigError([f"--config: needs a mapping, got {type(document).__name__} in {path}"])
+    return cast(dict[str, Any], document)
+
+
+def apply_sets(document: dict[str, Any], sets: Iterable[str]) -> None:
+    """Set ``key=value`` pairs in ``document``: ``experiment=x``, ``targets[0].model=wide``, ``overrides.budget=quick``.
+
+    Values are read as on the command line of `lambda_hat.sample`. A key that nobody knows is set too: whoever
+    validates the document names its kin.
+
+    Raises:
+        ConfigError: every pair that cannot be read or has no place.
+    """
+    faults: list[str] = []
+    for text in sets:
+        key, equals, _ = text.partition("=")
+        try:
+            override = OverridesParser.create().parse_override("value" + text[len(key) :])
+            if not equals or override.is_sweep_override():
+                raise ValueError("one value")
+            _put(document, _parts(key), override.value())
+        except (HydraException, ValueError) as error:
+            faults.append(f"--set {text}: needs the form key=value with one value ({str(error).splitlines()[0]})")
+        except (LookupError, TypeError):
+            faults.append(f"--set {text}: has no place: there is no {key.rpartition('.')[0] or key}")
+    if faults:
+        raise ConfigError(faults)
+
+
+def _parts(key: str) -> list[str]:
+    parts = re.findall(r"[^.\[\]]+", key)
+    if OVERRIDES in parts[:-1]:
+        end = parts.index(OVERRIDES) + 1
+        parts[end:] = [".".join(parts[end:])]
+    if not parts:
+        raise ValueError("a key")
+    return parts
+
+
+def _put(node: Any, parts: list[str], value: Any) -> None:
+    *parents, last = parts
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+    if isinstance(node, list):
+        node[int(last)] = value
+    else:
+        node[last] = value
+
+
+def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf: ``{training: {steps: 5}}`` and ``{training.steps: 5}`` say the same."""
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(cast(Mapping[str, Any], value), f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def override_text(key: str, value: Any) -> str:
+    """``key=value`` in the grammar of Hydra's command line."""
+    return f"{key}={_value_text(value)}"
+
+
+def _value_text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_value_text, cast(list[Any], value)))}]"
+    if isinstance(value, Mapping):
+        items = cast(Mapping[str, Any], value).items()
+        return "{" + ",".join(f"{key}:{_value_text(item)}" for key, item in items) + "}"
+    if isinstance(value, str):
+        return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + "'"
+    return repr(value)
+
+
+@contextmanager
+def presets_loader() -> Iterator[ConfigLoader]:
+    """Hydra's loader of conf/, for as long as the block lasts."""
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()
+
+
+def backend_named(loader: ConfigLoader, name: str | None, launcher: Mapping[str, Any]) -> Backend:
+    """The backend of a preset of ``hydra/launcher``.
+
+    Args:
+        loader: Hydra's.
+        name: ``local``, ``slurm_cpu``, ``slurm-gpu``, ...; None: ``LAMBDA_HAT_BACKEND``, or else local.
+        launcher: Fields of ``hydra.launcher`` to set (``partition``, ``timeout_min``).
+
+    Raises:
+        ConfigError: there is no such backend or field, or a value cannot be.
+    """
+    known = presets_of("hydra/launcher")
+    if name is None:
+        name = os.environ.get("LAMBDA_HAT_BACKEND", "local")
+    if name not in known:
+        raise ConfigError([f"--backend: needs one of {', '.join(known)}, got {name!r}"])
+    fields = [override_text(f"hydra.launcher.{key}", value) for key, value in flatten(launcher)]
+    try:
+        config = loader.load_configuration("sample", [f"hydra/launcher={name}", *fields], RunMode.MULTIRUN)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError([f"hydra.launcher: {one_line(error)}"]) from error
+    return backend_from(config.hydra.launcher)

@@ -1,0 +1,117 @@
+"""The local backend when what lies around it goes wrong: conf/, the store's disk, the compilation cache, the driver."""
+
+from pathlib import Path
+
+import pytest
+
+from lambda_hat.store.lease import sight
+from tests import faults
+from tests.jobs import HMC
+from tests.launch.user import LONG, User, assert_same_trace, copy_of_checkout, trace_of
+
+SHORT = {"sampler": {**HMC, "num_warmup": 5}, "budget": {"draws": 10}}
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    return User(tmp_path / "runs")
+
+
+def test_what_waits_runs_as_it_was_submitted_whatever_becomes_of_conf(user: User, tmp_path: Path) -> None:
+    user.checkout = copy_of_checkout(tmp_path / "checkout")
+    command = user.sample("sampler=hmc", "seed=0,1", "hydra.launcher.array_parallelism=1")
+    user.until(lambda: len(list(user.root.glob("targets/*/run_*/submitted.json"))) == 2)
+    for path in (user.checkout / "conf").rglob("*.yaml"):
+        path.write_text("edited: [")
+    out, err = command.communicate(timeout=120)
+    assert command.returncode == 0, err + user.evidence()
+    assert len([line for line in out.splitlines() if "│ run_hmc_" in line]) == 2
+
+
+def test_a_full_disk_is_said_and_costs_nothing_that_is_finished(user: User) -> None:
+    """The long run's trace does not fit. When there is room again, retry goes on from what was committed."""
+    driver = user.start(LONG, SHORT, shell="ulimit -f 110;")
+    fates = user.finish(driver)
+    long, short = user.job(**LONG), user.job(**SHORT)
+    assert fates[short.run_id].state == "finished"
+    assert fates[long.run_id].state == "failed"
+    assert "cannot write" in fates[long.run_id].reason
+    made = faults.files_of(user.store, short)
+    code, out, err = user.command("retry", "s")
+    assert code == 0, out + err + user.evidence()
+    assert {fate.state for fate in user.fates().values()} == {"finished"}
+    assert faults.files_of(user.store, short) == made
+
+
+def test_a_disk_without_any_room_is_said_by_the_driver(user: User) -> None:
+    user.submit(SHORT)
+    made = faults.files_of(user.store, user.job(**SHORT))
+    retry = ("-m", "lambda_hat.cli", "retry", "--finished", "s", "--store", str(user.root))
+    command = user.popen(*retry, shell="ulimit -f 0;")
+    _, err = command.communicate(timeout=60)
+    assert command.returncode == 1
+    assert err.startswith("error: cannot "), err
+    assert "Traceback" not in err
+    assert faults.files_of(user.store, user.job(**SHORT)) == made
+
+
+def test_truncated_entries_of_the_compilation_cache_are_mended(user: User) -> None:
+    user.root.mkdir()
+    (user.root / ".cache").mkdir()  # this store's own: others must not meet what is broken here
+    user.submit(SHORT)
+    entries = faults.cut_cache_short(user.store)
+    fates = user.submit({**SHORT, "seed": 1})
+    assert {fate.state for fate in fates.values()} == {"finished"}
+    assert faults.are_whole(entries)
+    assert "truncated or damaged" in user.evidence()
+
+
+def test_without_waiting_the_elements_have_a_pool_that_outlives_the_driver(user: User) -> None:
+    jobs = [LONG, SHORT]
+    driver = user.start(*jobs, wait=False, launcher={"array_parallelism": 1})
+    driver.communicate(timeout=60)
+    assert driver.returncode == 0
+    assert {fate.state for fate in user.fates().values()} <= {"queued", "running"}
+    # The same command, waiting, finds them in hand.
+    fates = user.submit(*jobs)
+    assert {fate.state for fate in fates.values()} == {"finished"}
+    assert len(user.manifest().arrays) == 2, "it was submitted twice"
+
+
+def test_cancel_ends_a_pool_that_nobody_waits_for(user: User) -> None:
+    user.start(LONG, {**LONG, "seed": 1}, wait=False, launcher={"array_parallelism": 1}).communicate(timeout=60)
+    user.until_committed(user.job(**LONG))
+    code, out, _ = user.command("cancel", "s")
+    assert (code, out) == (0, "s: 2 runs were cancelled\n")
+
+    def is_free() -> bool:
+        seen = sight(user.store.sweep_dir("s"))
+        return seen is not None and seen.is_released
+
+    user.until(is_free)
+    assert not {fate.state for fate in user.fates().values()} & {"running", "queued", "finished"}
+
+
+def test_a_read_only_store_is_said_and_can_still_be_read(disk: Path) -> None:
+    user = User(disk / "runs")
+    user.submit(SHORT)
+    made = faults.files_of(user.store, user.job(**SHORT))
+    with faults.read_only(disk):
+        code, _, err = user.command("retry", "--finished", "s")
+        assert code == 1
+        assert err.startswith("error: cannot "), err
+        assert "read-only" in err.lower()
+        assert user.command("status", "s")[0] == 0
+        assert faults.files_of(user.store, user.job(**SHORT)) == made
+
+
+def test_a_slow_store_changes_no_draw(user: User, tmp_path: Path) -> None:
+    """Every fsync and rename takes a tenth of a second, in the driver and in the element."""
+    user.submit(SHORT)
+    slow = tmp_path / "slow"
+    other = User(tmp_path / "elsewhere", environment=faults.slowed(slow))
+    (fate,) = other.submit(SHORT).values()
+    assert fate.state == "finished"
+    job = user.job(**SHORT)
+    assert faults.is_slowed(slow, other.status(job)["pid"])
+    assert_same_trace(trace_of(job, other.store), trace_of(job, user.store))

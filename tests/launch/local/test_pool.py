@@ -1,0 +1,188 @@
+"""The local backend: the same elements as on SLURM, in processes here, through the same events."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lambda_hat.store.lease import sight
+from tests.jobs import HMC, SGLD
+from tests.launch.user import LONG, TOY, Trace, User, assert_same_trace, kill, trace_of
+
+SHORT = {"sampler": {**HMC, "num_warmup": 5}, "budget": {"draws": 10}}
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    return User(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    """The trace of the long run without any event."""
+    user = User(tmp_path_factory.mktemp("unbroken"))
+    user.submit(LONG)
+    return trace_of(user.job(**LONG), user.store)
+
+
+def owner_of(user: User, **changes: object) -> int:
+    """The process that makes a run."""
+    job = user.job(**changes)
+    seen = sight(user.store.run_dir(job.target_id, job.run_id))
+    assert seen is not None
+    assert seen.owner is not None
+    return seen.owner.pid
+
+
+def test_one_failure_hides_no_other_and_a_failed_target_fails_its_runs(user: User) -> None:
+    fails, raises = {"model": {**TOY, "build_fails": True}}, {"model": {**TOY, "loss_is_nan": True}}
+    fates = user.submit(fails, raises, SHORT, {**SHORT, "sampler": SGLD})
+    failed, raised = fates[user.job(**fails).run_id], fates[user.job(**raises).run_id]
+    assert (failed.state, raised.state) == ("failed", "failed")
+    assert "training diverged" in failed.reason
+    assert "finite" in raised.reason
+    assert sorted(fate.state for fate in fates.values()) == ["failed", "failed", "finished", "finished"]
+
+    code, out, _ = user.command("why", "s")
+    assert code == 0
+    assert out.count("training diverged") == 1
+    code, out, _ = user.command("logs", "s", user.job(**raises).run_id)
+    assert code == 0
+    assert "Traceback" in out
+    code, out, _ = user.command("collect")
+    assert code == 0
+    table = pd.read_parquet(user.root / "tables" / "llc_runs.parquet").set_index("run")
+    assert sorted(table["state"]) == ["failed", "failed", "finished", "finished"]
+    assert len(table.dropna(subset=["llc"])) == 2
+    assert "diverged" in table.loc[user.job(**fails).run_id, "error"]
+
+
+def test_a_killed_element_is_blamed_its_packed_siblings_finish_and_retry_resumes(user: User, unbroken: Trace) -> None:
+    jobs = [LONG, {**SHORT, "model": LONG["model"]}]
+    driver = user.start(*jobs, launcher={"runs_per_element": 2})
+    user.until_committed(user.job(**LONG))
+    kill(owner_of(user, **LONG))
+    fates = user.finish(driver)
+    assert fates[user.job(**LONG).run_id].state == "failed"
+    assert "SIGKILL" in fates[user.job(**LONG).run_id].reason
+    assert fates[user.job(**jobs[1]).run_id].state == "finished"
+
+    code, out, err = user.command("retry", "s")
+    assert code == 0, out + err + user.evidence()
+    assert_same_trace(trace_of(user.job(**LONG), user.store), unbroken)
+
+
+def test_a_process_makes_one_run_after_another_and_its_death_costs_the_one_at_work(user: User) -> None:
+    quick = {**SHORT, "model": LONG["model"]}
+    jobs = [quick, LONG, {**quick, "seed": 1}]
+    driver = user.start(*jobs, launcher={"array_parallelism": 1})
+    user.until_committed(user.job(**LONG))
+    killed = owner_of(user, **LONG)
+    kill(killed)
+    fates = user.finish(driver)
+    assert [fates[user.job(**job).run_id].state for job in jobs] == ["finished", "failed", "finished"]
+    assert user.status(user.job(**jobs[0]))["pid"] == killed
+    assert user.status(user.job(**jobs[2]))["pid"] != killed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_a_stopped_driver_has_its_elements_commit_and_the_same_command_goes_on(
+    user: User, unbroken: Trace, number: signal.Signals
+) -> None:
+    driver = user.start(LONG)
+    user.until_committed(user.job(**LONG))
+    driver.send_signal(number)
+    _, err = driver.communicate(timeout=60)
+    assert driver.returncode != 0
+    assert "the same command goes on" in err
+    assert user.fates()[user.job(**LONG).run_id].state == "interrupted"
+    (fate,) = user.submit(LONG).values()
+    assert fate.state == "finished"
+    assert_same_trace(trace_of(user.job(**LONG), user.store), unbroken)
+
+
+def test_a_driver_killed_leaves_its_elements_to_finish(user: User, unbroken: Trace) -> None:
+    driver = user.start(LONG)
+    user.until_committed(user.job(**LONG))
+    pid = owner_of(user, **LONG)
+    driver.kill()
+    driver.communicate()
+    (fate,) = user.submit(LONG).values()
+    assert fate.state == "finished"
+    assert owner_of(user, **LONG) == pid, "the second driver's element took the run over instead of waiting"
+    assert_same_trace(trace_of(user.job(**LONG), user.store), unbroken)
+
+
+def test_cancel_ends_the_driver_and_its_elements(user: User) -> None:
+    driver = user.start(LONG, {**LONG, "seed": 1}, launcher={"array_parallelism": 1})
+    user.until_committed(user.job(**LONG))
+    code, out, _ = user.command("cancel", "s")
+    assert (code, out) == (0, "s: 2 runs were cancelled\n")
+    driver.communicate(timeout=60)
+    assert not {fate.state for fate in user.fates().values()} & {"running", "queued", "finished"}
+
+
+def test_a_run_of_few_parameters_gets_one_core(user: User) -> None:
+    """Sees it given all that are idle, on which it takes 1.4 times as long."""
+    driver, cores = user.start(SHORT), set[int]()
+    while driver.poll() is None:
+        for pid in _elements(user, driver.pid):
+            with contextlib.suppress(ProcessLookupError):
+                cores.add(len(os.sched_getaffinity(pid)))
+    assert {fate.state for fate in user.finish(driver).values()} == {"finished"}
+    assert min(cores) == 1
+
+
+@pytest.mark.parametrize(("num_runs", "at_once"), [(4, 2), pytest.param(60, None, marks=pytest.mark.slow)])
+def test_processes_are_bounded_and_share_the_cores(user: User, num_runs: int, at_once: int | None) -> None:
+    """Never more than was said, or than there are cores."""
+    jobs = [{**SHORT, "seed": seed} for seed in range(num_runs)]
+    driver = user.start(*jobs, launcher={"array_parallelism": at_once})
+    available = len(os.sched_getaffinity(0))
+    most, cores = 0, {available}
+    while driver.poll() is None:
+        # One look may see an element that has just ended, and the one that took its place.
+        elements = set(_elements(user, driver.pid)) & set(_elements(user, driver.pid))
+        most = max(most, len(elements))
+        for pid in elements:
+            with contextlib.suppress(ProcessLookupError):
+                cores.add(len(os.sched_getaffinity(pid)))
+    assert {fate.state for fate in user.finish(driver).values()} == {"finished"}
+    at_once = at_once or available
+    assert most == at_once
+    assert min(cores) == max(1, available // at_once)
+
+
+def _elements(user: User, driver: int) -> Iterator[int]:
+    """A driver's own children: what they start for a moment (git, say) looks like them until it has begun."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (folder / "cmdline").read_text().split("\0")
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if (
+                parent == driver
+                and "lambda_hat.launch.local.worker" in command
+                and any(str(user.root) in word for word in command)
+            ):
+                yield int(folder.name)
+
+
+def test_what_is_finished_is_not_made_again_and_needs_no_jax(user: User) -> None:
+    user.submit(SHORT)
+    made = user.status(user.job(**SHORT))
+    user.submit(SHORT)
+    assert user.status(user.job(**SHORT)) == made
+
+
+def test_an_element_reads_what_was_frozen_and_neither_conf_nor_hydra() -> None:
+    """With Hydra out of reach, an edit of conf/ cannot leak into what is queued."""
+    modules = "sys, lambda_hat.launch.element, lambda_hat.launch.local.pool"
+    code = f"import {modules}; print([m for m in ('hydra', 'jax', 'omegaconf') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,120 @@
+"""Chains that several devices share out are those of one device, to the last bit. The tests run on two."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lambda_hat.posterior import Posterior, localise
+from lambda_hat.samplers.base import group_size, is_in_pairs
+from lambda_hat.samplers.hmc import HMC
+from lambda_hat.samplers.sgld import SGLD
+from lambda_hat.samplers.vi import VI
+from lambda_hat.sampling import ensemble as chain
+from lambda_hat.targets.base import Target
+from lambda_hat.targets.mlp import MLP
+from tests.samplers.problem import Problem, Run
+
+
+class Both:
+    """Two runs of the same chains, on two devices and on one; each of the two has one group of chains."""
+
+    def __init__(self, sampler: Any, posterior: Posterior, monkeypatch: pytest.MonkeyPatch):
+        num_chains = 2 * group_size(4, posterior.dim, in_pairs=is_in_pairs(sampler))
+        self.two = Run(sampler, posterior, num_chains)
+        assert self.two.ensemble._sharing is not None
+        monkeypatch.setattr(chain, "_num_devices", lambda *_: 1)
+        self.one = Run(sampler, posterior, num_chains)
+        assert self.one.ensemble._sharing is None
+
+    def advance(self, phase: chain.Phase, length: int) -> None:
+        two, one = (run.advance(phase, length) for run in (self.two, self.one))
+        for name in one:
+            np.testing.assert_array_equal(one[name], two[name], err_msg=f"{phase} {name}")
+        for left, right in zip(*(jax.tree.leaves(run.state) for run in (self.one, self.two)), strict=True):
+            np.testing.assert_array_equal(np.asarray(left), np.asarray(right), err_msg=phase)
+
+    def finish(self) -> None:
+        self.one.finish()
+        self.two.finish()
+
+
+def test_two_devices_make_the_chains_of_one(
+    sampler: Any, preset: Any, problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sees keys that depend on the device, warm-up that pools one device's chains alone, and a checkpoint of one number
+    of devices that another cannot continue."""
+    del preset  # that of the sampler
+    # As many parameters as it takes for devices to share the chains.
+    large = Problem(h=300 * problem.h, c=300 * problem.c)
+    short = dataclasses.replace(sampler, steps_per_draw=4)
+    both = Both(short, large.posterior(sampler.dtype), monkeypatch)
+    both.advance("warmup", 5)
+    both.finish()
+    both.advance("sampling", 3)
+    both.one.state, both.two.state = both.two.state, both.one.state
+    both.advance("sampling", 3)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        SGLD(batch_size=100, steps_per_draw=4, num_warmup=20),
+        HMC(dtype="float32", num_warmup=20),
+        VI(num_warmup=20),
+    ],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_a_network_has_the_same_chains_on_two_devices(sampler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sees sums whose order depends on how many chains a device has."""
+    model, rng = MLP(widths=(26, 24)), np.random.default_rng(0)
+    rows = {"inputs": rng.standard_normal((500, 8)), "outputs": rng.standard_normal((500, 3))}
+    arrays = {name: jnp.asarray(values, "float32") for name, values in rows.items()}
+    w0 = jnp.asarray(model.initial(rng, 8, 3), "float32")
+    target = Target(w0, arrays | {"precision": jnp.float32(1.0)}, model, 500)
+    both = Both(sampler, localise(target, 80.0, 100.0), monkeypatch)
+    both.advance("warmup", 10)
+    both.finish()
+    both.advance("sampling", 3)
+
+
+def _in_a_process(num_cores: int, argument: str, told: str) -> str:
+    """What a process prints that may use so many cores, and calls ``one_a_core(argument)`` before it loads JAX."""
+    cores = sorted(os.sched_getaffinity(0))[:num_cores]
+    code = (
+        f"import os; os.sched_setaffinity(0, {cores}); from lambda_hat.sampling.devices import one_a_core; "
+        f"one_a_core({argument}); import jax; devices = jax.devices(); print({told})"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("num_cores", [1, 2])
+def test_a_process_has_a_device_for_each_core(num_cores: int) -> None:
+    """Sees the cores of the machine counted instead of those that the process may use."""
+    usable = min(num_cores, len(os.sched_getaffinity(0)))
+    assert int(_in_a_process(num_cores, "", "len(devices)")) == usable
+
+
+@pytest.mark.parametrize(("dim", "expected"), [(899, 1), (900, 2)])
+def test_a_target_of_few_parameters_has_one_device_and_one_thread(dim: int, expected: int) -> None:
+    """Sees threads between which XLA hands small operations over and back."""
+    usable = min(expected, len(os.sched_getaffinity(0)))
+    names = "(open(f'/proc/self/task/{task}/comm').read() for task in os.listdir('/proc/self/task'))"
+    told = f"len(devices), sum('XLAEigen' in name for name in {names})"
+    assert _in_a_process(2, f"{{'dim': {dim}}}", told) == f"{usable} {usable}"
+
+
+@pytest.mark.parametrize("dim", [899, 900])
+def test_lapack_has_one_thread(dim: int) -> None:
+    """Sees devices that wait for LAPACK's threads."""
+    library = "next(line.split()[-1] for line in open('/proc/self/maps') if 'scipy_openblas-' in line)"
+    told = f"__import__('scipy.linalg') and __import__('ctypes').CDLL({library}).scipy_openblas_get_num_threads()"
+    assert _in_a_process(2, f"{{'dim': {dim}}}", told) == "1"

@@ -1,0 +1,89 @@
+"""`lambda-hat artifacts ls | show | du`: what is in a store."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lambda_hat.cli.__main__ import app
+from lambda_hat.config.job import ConfigError
+from lambda_hat.store.housekeeping.listing import moment
+from lambda_hat.store.housekeeping.pins import pin
+from lambda_hat.store.layout import write_status
+from tests.shelf import DAY, Shelf, at, finish, submit
+
+
+@pytest.fixture
+def shelf(store_root: Path) -> Shelf:
+    return Shelf(store_root)
+
+
+def listed(shelf: Shelf, *options: str) -> list[str]:
+    return [run["run"] for run in json.loads(shelf.command("ls", "--json", *options))["runs"]]
+
+
+def test_ls_lists_what_is_wanted_the_newest_first(shelf: Shelf) -> None:
+    submit(shelf.jobs[:2], shelf.store, "paper-0", "paper")
+    finish(shelf.jobs[1], shelf.store, verdict={"reliable": False, "reasons": ["R-hat"]})
+    at(shelf.folder(1), time.time() - DAY)
+    write_status(shelf.folder(2), state="failed", error="it broke")
+    ids = [job.run_id for job in shelf.jobs]
+    assert listed(shelf)[:2] == [ids[2], ids[1]]
+    assert len(listed(shelf)) == 8
+    assert listed(shelf, "--unreliable") == [ids[1]]
+    assert set(listed(shelf, "--sampler", "sgld")) == {job.run_id for job in shelf.jobs if job.sampler_name == "sgld"}
+    assert set(listed(shelf, "--target", shelf.jobs[0].target_id[:8])) == {ids[0], ids[1], ids[4], ids[5]}
+    assert len(listed(shelf, "--target", "quadratic-popul")) == 8
+    assert listed(shelf, "--since", "2d") == [ids[2], ids[1]]
+    document = json.loads(shelf.command("ls", "--json"))
+    tags = {one["name"]: one for one in document["experiments"]}
+    assert (tags["paper"]["runs"], tags["paper"]["reliable"], tags["dev"]["runs"]) == (2, 1, 6)
+    assert tags["dev"]["finished"] == 5
+    table = shelf.command("ls")
+    for words in ("paper", "1.988 ± 0.012", "failed, before reliable", "unreliable"):
+        assert words in table
+
+
+@pytest.mark.parametrize(("text", "ago"), [("2d", 2 * DAY), ("1.5h", 5400.0), ("30m", 1800.0), ("1w", 7 * DAY)])
+def test_an_age_is_a_moment(text: str, ago: float) -> None:
+    assert moment(text) == pytest.approx(time.time() - ago, abs=60)
+
+
+def test_a_date_is_a_moment() -> None:
+    assert moment("2026-01-02") == time.mktime((2026, 1, 2, 0, 0, 0, 0, 0, -1))
+    with pytest.raises(ConfigError, match="--since: needs a date"):
+        moment("yesterday")
+
+
+def test_show_tells_all_of_a_run(shelf: Shelf) -> None:
+    pin(shelf.store, shelf.jobs[0].run_id)
+    told = shelf.command("show", shelf.jobs[0].run_id)
+    for words in ("1.988 ± 0.012", "reliable", "kept by gc: pinned", "num_integration_steps: 4", "experiment dev"):
+        assert words in told
+
+
+@pytest.mark.parametrize(("name", "got"), [("run_hmc", "which 4 have"), ("nothing", "which none has")])
+def test_a_name_that_is_no_runs_or_several_is_refused(shelf: Shelf, name: str, got: str) -> None:
+    done = CliRunner().invoke(app, ["artifacts", "show", name, "--store", str(shelf.store.root)])
+    assert done.exit_code == 1
+    assert got in done.stderr
+
+
+def test_du_counts_every_byte_once(shelf: Shelf) -> None:
+    (shelf.store.root / ".cache").unlink()
+    kinds = {kind["what"]: kind for kind in json.loads(shelf.command("du", "--json"))["kinds"]}
+    paths = [path for path in shelf.store.root.rglob("*") if path.is_file()]
+    assert sum(kind["files"] for kind in kinds.values()) == len(paths)
+    assert sum(kind["bytes"] for kind in kinds.values()) == sum(path.stat().st_size for path in paths)
+    shutil.rmtree(shelf.store.root / "targets")
+    assert "runs" not in json.loads(shelf.command("du", "--json"))["targets"]
+
+
+def test_commands_on_an_empty_store_say_so(store_root: Path) -> None:
+    for command in ("ls", "du", "gc", "verify"):
+        done = CliRunner().invoke(app, ["artifacts", command, "--store", str(store_root)])
+        assert done.exit_code == 0, done.stderr
+    assert not [*store_root.glob("targets")]
