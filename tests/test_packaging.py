@@ -55,7 +55,7 @@ def test_the_wheel_carries_conf_and_no_tests(wheel: Path) -> None:
     page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lambda_hat" / "report" / "page").iterdir()}
     assert page <= names
     tops = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
-    assert tops == {"lambda_hat", "launch", "hydra_plugins"}
+    assert tops == {"lambda_hat", "hydra_plugins"}
 
 
 @pytest.mark.usefixtures("warm_store")
