@@ -54,9 +54,19 @@ def install(packages: list[str]) -> None:
         raise LabError(f"needs the packages {' '.join(packages)}: apt-get install them as root")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
-        done = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, check=False)
+        done = _apt_get(command, environment)
         if done.returncode and command[0] == "install":
             raise LabError(f"apt-get install {' '.join(packages)}: {done.stderr}")
+
+
+def _apt_get(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run apt-get in its turn: on a fresh machine two workers of the suite install at the same time."""
+    deadline = time.monotonic() + 300
+    while True:
+        done = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, check=False)
+        if not (done.returncode and "lock" in done.stderr and time.monotonic() < deadline):
+            return done
+        time.sleep(2)
 
 
 @dataclass
