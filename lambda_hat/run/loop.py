@@ -29,7 +29,6 @@ from lambda_hat.run.summary import duration, with_error
 from lambda_hat.run.target import NonFinite, RunError, ensure_target, load_target
 from lambda_hat.sampling.compilation_cache import CompilationCache, compilation_cache
 from lambda_hat.sampling.ensemble import CAPACITY, Ensemble
-from lambda_hat.sampling.programs import Programs
 from lambda_hat.store import checkpoint
 from lambda_hat.store.layout import Store, StoreError, open_log, write_config, write_status
 from lambda_hat.store.lease import Lease, LeaseLost
@@ -123,7 +122,6 @@ class _Run:
             localise(target, nbeta, self.job.posterior.gamma),
             self.job.num_chains,
             self.job.seed,
-            Programs(self.cache.shared),
         )
         loss_at_w0 = float(self.ensemble.posterior.loss_at_w0)
         if not np.isfinite(loss_at_w0):

@@ -12,8 +12,6 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from blackjax.mcmc.hmc import HMCState
-from blackjax.mcmc.integrators import IntegratorState
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from lambda_hat.posterior import Posterior
@@ -146,11 +144,31 @@ def _new_mass(state: Adaptation) -> Adaptation:
     )
 
 
-class State(NamedTuple):
-    """The chains (position, log density, its gradient; chain axis first) and what they share."""
+class Chains(NamedTuple):
+    """Where the chains are (chain axis first): BlackJAX's HMCState, which only ``build`` may import."""
 
-    chains: HMCState
+    position: Float[Array, "*chain d"]
+    logdensity: Float[Array, "*chain"]
+    logdensity_grad: Float[Array, "*chain d"]
+
+
+class State(NamedTuple):
+    """The chains and what they share."""
+
+    chains: Chains
     tuned: Adaptation
+
+
+@runtime_checkable
+class Evaluated(Protocol):
+    """Chains with their log density and its gradient: :class:`Chains`, or another state of BlackJAX's."""
+
+    @property
+    def position(self) -> Float[Array, "chain d"]: ...
+    @property
+    def logdensity(self) -> Float[Array, " chain"]: ...
+    @property
+    def logdensity_grad(self) -> Float[Array, "chain d"]: ...
 
 
 @runtime_checkable
@@ -191,16 +209,16 @@ class Rule(NamedTuple):
     """
 
     start: Callable[[Float[Array, "chain d"]], Any] = lambda _: ()
-    update: Callable[[Adaptation, HMCState, Move], Any] = lambda *_: ()
+    update: Callable[[Adaptation, Chains, Move], Any] = lambda *_: ()
 
 
 _NO_RULE = Rule()
 
 
 def info_at(
-    posterior: Posterior, chains: HMCState | IntegratorState, num_gradients: Array | int, **known: Array
+    posterior: Posterior, chains: Evaluated, num_gradients: Int[Array, "*chain"] | int, **known: Array
 ) -> StepInfo:
-    """What the chains' log density and its gradient, already evaluated, say: the loss and the virial."""
+    """Loss and virial, read back from the log density and gradient that were already evaluated."""
     loss = jax.vmap(posterior.loss_from_logdensity)(chains.logdensity, chains.position)
     virial = -jnp.sum(chains.position * chains.logdensity_grad, -1)
     return step_info(loss, num_gradients, virial=virial, **known)
@@ -209,7 +227,7 @@ def info_at(
 def tuned_kernel(
     sampler: Tunable,
     posterior: Posterior,
-    transition: Callable[[Key[Array, ""], HMCState, Adaptation], tuple[HMCState, Move]],
+    transition: Callable[[Key[Array, ""], Chains, Adaptation], tuple[Chains, Move]],
     rule: Rule = _NO_RULE,
 ) -> Kernel:
     """The kernel of a Metropolis sampler, whose ``transition`` moves all chains once.
@@ -222,7 +240,7 @@ def tuned_kernel(
     def init_chains(key: Key[Array, ""], u0: Float[Array, "chain d"]) -> tuple[State, StepInfo]:
         del key
         logdensity, grad = jax.vmap(jax.value_and_grad(posterior.logdensity))(u0)
-        chains, tuned = HMCState(u0, logdensity, grad), init(sampler.step_size, u0)
+        chains, tuned = Chains(u0, logdensity, grad), init(sampler.step_size, u0)
         return State(chains, tuned._replace(own=rule.start(u0))), info_at(posterior, chains, 1)
 
     def advance(key: Key[Array, ""], state: State) -> tuple[State, StepInfo, Move]:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers import _step_size as step_size
 from lambda_hat.samplers._step_size import BiasLaw, Pilot
-from lambda_hat.samplers.base import Kernel, StepInfo, check_batch, per_chain, pooled, step_info
+from lambda_hat.samplers.base import Kernel, StepInfo, Traits, check_batch, per_chain, pooled, step_info
 from lambda_hat.targets.draws import draw_normals
 
 
@@ -26,7 +26,7 @@ class Stochastic(Protocol):
     """The fields that all of them have."""
 
     @property
-    def step_size(self) -> "float | Literal['auto']": ...
+    def step_size(self) -> float | Literal["auto"]: ...
     @property
     def target_bias(self) -> float: ...
     @property
@@ -105,6 +105,11 @@ def unscaled(particle: Any) -> Float[Array, " d"]:
 def momentum_law(friction: Float[Array, ""] | float) -> BiasLaw:
     """The bias of a dynamics with momentum, which loses the share ``friction`` of it in an update."""
     return BiasLaw(1.0 / (4.0 - 2.0 * friction), 0.5 / friction)
+
+
+def stochastic_traits(batch_size: int, noise_gain: float = 0.0) -> Traits:
+    """What a stochastic-gradient sampler declares."""
+    return Traits(batch_size, True, "sampler.step_size (auto: sampler.target_bias)", noise_gain)
 
 
 def stochastic_kernel(

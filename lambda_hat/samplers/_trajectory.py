@@ -17,11 +17,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from blackjax.mcmc.hmc import HMCState
 from jaxtyping import Array, Float, Int, Key
 
 from lambda_hat.posterior import Posterior
-from lambda_hat.samplers._adaptation import Adaptation, Moments, Move, Rule, add_positions, no_moments, window_closes
+from lambda_hat.samplers._adaptation import (
+    Adaptation,
+    Chains,
+    Moments,
+    Move,
+    Rule,
+    add_positions,
+    no_moments,
+    window_closes,
+)
 from lambda_hat.samplers.base import pooled
 
 _ADAM = optax.adam(0.025, b1=0.0, b2=0.95)  # the authors' settings
@@ -70,7 +78,7 @@ def chees(length: Float[Array, ""] | float, longest: int, num_steps: int) -> Rul
         value = jnp.asarray(length, u0.dtype)
         return Length(value, jnp.log(value), _ADAM.init(value), no_moments(u0))
 
-    def update(tuned: Adaptation, before: HMCState, move: Move) -> Length:
+    def update(tuned: Adaptation, before: Chains, move: Move) -> Length:
         own: Length = tuned.own
         window = add_positions(own.window, pooled(before.position))
         change, ascent = _ADAM.update(-_slope(tuned, before, move, window.mean), own.ascent)
@@ -86,7 +94,7 @@ def chees(length: Float[Array, ""] | float, longest: int, num_steps: int) -> Rul
     return Rule(start, update)
 
 
-def _slope(tuned: Adaptation, before: HMCState, move: Move, mean: Float[Array, " d"]) -> Float[Array, ""]:
+def _slope(tuned: Adaptation, before: Chains, move: Move, mean: Float[Array, " d"]) -> Float[Array, ""]:
     """dChEES / dlog T from the proposals that are sound; 0 if none is."""
     time, position, velocity = move.proposal
     old, new = before.position - mean, position - mean

@@ -1,18 +1,17 @@
 """Microcanonical dynamics with a Metropolis step (BlackJAX's kernel, McLachlan's integrator)."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.job import STRICT, ConfigError, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, per_chain
-
-if TYPE_CHECKING:
-    from blackjax.mcmc.hmc import HMCState
-    from jaxtyping import Array, Key
-
-    from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers._adaptation import Adaptation, Move
+from lambda_hat.posterior import Posterior
+from lambda_hat.samplers import _trajectory as trajectory
+from lambda_hat.samplers._adaptation import Adaptation, Chains, Move, State, tuned_kernel
+from lambda_hat.samplers.base import Kernel, Traits, per_chain
 
 _GRADIENTS_PER_STEP = 2  # McLachlan's integrator
 
@@ -38,6 +37,8 @@ class AdjustedMCLMC:
         steps_per_draw: Trajectories per recorded draw.
     """
 
+    kernel_version: ClassVar[int] = 1
+    traits: ClassVar[Traits] = Traits()
     OLDER_NAMES: ClassVar[dict[str, str]] = {
         "warmup": "sampler.num_warmup",
         "draws": "budget.draws",
@@ -54,13 +55,8 @@ class AdjustedMCLMC:
     steps_per_draw: PositiveInt = 1
     dtype: Dtype = "float64"
 
-    def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
+    def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax
-        import jax
-        import jax.numpy as jnp
-
-        from lambda_hat.samplers import _adaptation as adaptation
-        from lambda_hat.samplers import _trajectory as trajectory
 
         if posterior.dim < 2:
             raise ConfigError(
@@ -76,7 +72,7 @@ class AdjustedMCLMC:
 
         trajectories = per_chain(integrate, num_chains, posterior.dim)
 
-        def transition(key: "Key[Array, '']", chains: "HMCState", tuned: "Adaptation") -> "tuple[HMCState, Move]":
+        def transition(key: Key[Array, ""], chains: Chains, tuned: Adaptation) -> tuple[Chains, Move]:
             length_key, key = jax.random.split(key)
             num_steps = trajectory.draw_num_steps(length_key, tuned, self.max_integration_steps)
             chains, info = trajectories(key, chains, tuned.step_size, tuned.inverse_mass, num_steps)
@@ -84,9 +80,12 @@ class AdjustedMCLMC:
             velocity = jnp.sqrt(tuned.inverse_mass) * end.momentum
             proposal = trajectory.Proposal(num_steps * tuned.step_size, end.position, velocity)
             num_gradients = _GRADIENTS_PER_STEP * num_steps
-            return chains, adaptation.Move(num_gradients, info.acceptance_rate, info.is_divergent, proposal=proposal)
+            return Chains(*chains), Move(num_gradients, info.acceptance_rate, info.is_divergent, proposal=proposal)
 
         length = trajectory.unit_width(posterior) * posterior.dim**0.5 if self.L is None else self.L
         num_steps = self.num_warmup * self.steps_per_draw
         rule = trajectory.chees(length, self.max_integration_steps, num_steps)
-        return adaptation.tuned_kernel(self, posterior, transition, rule)
+        return tuned_kernel(self, posterior, transition, rule)
+
+    def tuned(self, state: State) -> dict[str, Array]:
+        return {"step_size": state.tuned.step_size}

@@ -14,48 +14,41 @@ is never fed back. What was tuned lives in the state, so a resumed run never tun
 is the draw's own: derive one per chain with :func:`per_chain` (and one per inner update by splitting that), so
 that neither chunk length nor the number of devices can change a chain.
 
-Several devices share the chains out: ``build`` is then told the number of one device's chains, and ``adapt`` and
-``step`` see those alone. So whatever looks across chains takes them through :func:`pooled` first, which makes them
-all chains again, and what they share comes out the same on every device. ``init`` and ``finish`` see all chains.
+Where several devices share the chains, ``build`` gets the number of one device's chains, and ``adapt`` and ``step``
+see those alone. Whatever looks across chains therefore passes them through :func:`pooled`, which gathers all chains,
+so that every device computes the same shared values. ``init`` and ``finish`` see all chains.
 
 ``build`` runs inside a trace: float fields of the dataclass may be tracers there (two runs that differ in a
 step size share their compiled code), so compare them with ``jnp.where``, not with ``if``. Integer, boolean
-and string fields are static. Sampler modules import JAX and BlackJAX inside ``build`` only.
+and string fields are static. Import BlackJAX inside ``build``: its import computes a logarithm, which starts JAX's
+backend, and planning a sweep must not take a device.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
-from lambda_hat.config.job import ConfigError
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int, Key
-
-    from lambda_hat.config.job import Dtype
-    from lambda_hat.posterior import Posterior
+from lambda_hat.config.job import ConfigError, Dtype
+from lambda_hat.posterior import Posterior
 
 
 class StepInfo(NamedTuple):
-    """What one step tells the estimator, one value a chain; NaN where a sampler does not define it.
+    """What one step gives the estimator, one value a chain: the columns of :data:`lambda_hat.estimation.trace.COLUMNS`,
+    explained there. ``gradients`` counts gradients here; the trace converts them to rows."""
 
-    loss: L_n(w) of the full data at the new state. virial: (w - w0) . grad U(w), whose expectation is d under
-    the posterior. energy: the Hamiltonian, for energy plots. log_weight: log pi - log q of an independent draw
-    from q (variational). gradients: gradients taken (int), each of
-    ``batch_size`` rows, or of all where a sampler has none. acceptance: a probability. diverged: bool.
-    coarse_loss, coarse_virial: those of a companion chain, coupled to this one, whose step size is twice as large.
-    work: what the integrator's steps since the last draw have added to the energy, where no Metropolis step undoes it.
-    """
-
-    loss: "Float[Array, ' chain']"
-    virial: "Float[Array, ' chain']"
-    energy: "Float[Array, ' chain']"
-    log_weight: "Float[Array, ' chain']"
-    gradients: "Int[Array, ' chain']"
-    acceptance: "Float[Array, ' chain']"
-    diverged: "Bool[Array, ' chain']"
-    coarse_loss: "Float[Array, ' chain']"
-    coarse_virial: "Float[Array, ' chain']"
-    work: "Float[Array, ' chain']"
+    loss: Float[Array, " chain"]
+    virial: Float[Array, " chain"]
+    energy: Float[Array, " chain"]
+    log_weight: Float[Array, " chain"]
+    gradients: Int[Array, " chain"]
+    acceptance: Float[Array, " chain"]
+    diverged: Bool[Array, " chain"]
+    coarse_loss: Float[Array, " chain"]
+    coarse_virial: Float[Array, " chain"]
+    work: Float[Array, " chain"]
 
 
 # The axis of the mesh along which devices share out the chains.
@@ -63,35 +56,64 @@ CHAINS = "chains"
 # Parameters from which on the chains run in groups. Below, what an operation costs to start counts: a group of 2 takes
 # a quarter more time a chain than 8 chains at once with 300 parameters, and no more with 985 (docs/benchmark.md).
 LEAST_DIM_SHARED = 900
-# What step_info need not be told.
+# Optional arguments of step_info.
 _FLOATS = ("virial", "energy", "log_weight", "acceptance", "coarse_loss", "coarse_virial", "work")
 
 
 class Kernel(NamedTuple):
     """Four pure functions over the ensemble; see the module's docstring."""
 
-    init: "Callable[[Key[Array, ''], Float[Array, 'chain d']], tuple[Any, StepInfo]]"
-    adapt: "Callable[[Key[Array, ''], Any], tuple[Any, StepInfo]]"
-    finish: "Callable[[Any], Any]"
-    step: "Callable[[Key[Array, ''], Any], tuple[Any, StepInfo]]"
+    init: Callable[[Key[Array, ""], Float[Array, "chain d"]], tuple[Any, StepInfo]]
+    adapt: Callable[[Key[Array, ""], Any], tuple[Any, StepInfo]]
+    finish: Callable[[Any], Any]
+    step: Callable[[Key[Array, ""], Any], tuple[Any, StepInfo]]
+
+
+class Traits(NamedTuple):
+    """What others need to know of a sampler; the defaults are those of an exact one with full gradients.
+
+    batch_size: rows of one gradient; None: all rows.
+    in_pairs: whether its kernel runs the chains in pairs (:func:`group_size`).
+    bias_knob: what lowers the bias of its step, as a verdict names it; None where the step has no bias.
+    noise_gain: c, if the noise of its minibatches raises the virial by at least c Var[nbeta grad L_batch]; 0: unknown.
+    """
+
+    batch_size: int | None = None
+    in_pairs: bool = False
+    bias_knob: str | None = None
+    noise_gain: float = 0.0
+
+    def rows_per_gradient(self, num_data: int) -> int:
+        """Rows that one gradient averages over.
+
+        Counts are converted to rows on the host only: on the device the product would overflow 32 bits.
+        """
+        return self.batch_size or num_data
 
 
 class Sampler(Protocol):
-    """A frozen schema dataclass; every sampler has these fields beside its own."""
+    """A frozen schema dataclass; every sampler has these beside its own fields.
+
+    kernel_version: raise it when ``build`` computes other numbers or another state, so that no run mixes the two.
+    tuned: what warm-up has chosen (or was given), by the names of the sampler's fields.
+    """
+
+    kernel_version: ClassVar[int]
 
     @property
-    def dtype(self) -> "Dtype": ...
+    def dtype(self) -> Dtype: ...
     @property
     def num_warmup(self) -> int: ...
     @property
     def steps_per_draw(self) -> int: ...
-    def build(self, posterior: "Posterior", num_chains: int) -> Kernel: ...
+    @property
+    def traits(self) -> Traits: ...
+    def build(self, posterior: Posterior, num_chains: int) -> Kernel: ...
+    def tuned(self, state: Any) -> dict[str, Array]: ...
 
 
-def step_info(loss: "Float[Array, ' chain']", gradients: "Int[Array, ' chain'] | int", **known: Any) -> StepInfo:
+def step_info(loss: Float[Array, " chain"], gradients: Int[Array, " chain"] | int, **known: Array) -> StepInfo:
     """A :class:`StepInfo` with NaN (or False) in every field that is not given."""
-    import jax.numpy as jnp
-
     nothing = jnp.full(loss.shape, jnp.nan, loss.dtype)
     fields = dict.fromkeys(_FLOATS, nothing)
     fields["diverged"] = jnp.zeros(loss.shape, bool)
@@ -102,21 +124,14 @@ def step_info(loss: "Float[Array, ' chain']", gradients: "Int[Array, ' chain'] |
 def group_size(num_chains: int, dim: int, *, in_pairs: bool) -> int:
     """Chains that are computed side by side; a divisor of ``num_chains``, and of those of each device.
 
-    The last digits of a sum can depend on how many chains are, so their number must not depend on that of the devices.
-    A chain whose gradients take all rows is quickest by itself. The small operations of minibatches take a third
-    longer by themselves where there are several devices, so they run ``in_pairs`` (docs/benchmark.md). A GPU is one
+    The last digits of a sum can depend on how many chains are in a group, so the size must not depend on the number of
+    devices. A chain whose gradients take all rows is fastest alone. The small operations of minibatches take a third
+    longer alone where there are several devices, so those chains run ``in_pairs`` (docs/benchmark.md). A GPU is one
     device that wants all chains at once.
     """
-    import jax
-
     if dim < LEAST_DIM_SHARED or jax.default_backend() != "cpu":
         return num_chains
     return next((size for size in range(1 + in_pairs, num_chains) if num_chains % size == 0), num_chains)
-
-
-def is_in_pairs(sampler: Sampler) -> bool:
-    """Whether the chains run in pairs: those of samplers of minibatches, whose kernels tell :func:`per_chain` so."""
-    return hasattr(sampler, "batch_size")
 
 
 def per_chain(
@@ -126,13 +141,11 @@ def per_chain(
 
     The lifted function takes the draw's key, the chains' states on a leading axis, and the shared arguments
     without one; each chain gets its own key by ``fold_in(key, chain)``. The chains run in groups of
-    :func:`group_size`, one group after another. ``sequential`` runs the chains one after another, for functions whose
-    cost differs from chain to chain: side by side, each pays for the dearest.
+    :func:`group_size`, one group after another. ``sequential`` runs the chains one after another, which suits functions
+    whose cost differs from chain to chain: side by side, each pays for the most expensive one.
     """
-    import jax
-    import jax.numpy as jnp
 
-    def lifted(key: "Key[Array, '']", states: Any, *shared: Any) -> Any:
+    def lifted(key: Key[Array, ""], states: Any, *shared: Any) -> Any:
         first = jax.lax.axis_index(CHAINS) * num_chains if _is_shared_out() else 0
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(num_chains))
         if sequential:
@@ -147,11 +160,8 @@ def per_chain(
 def _in_groups(function: Callable[..., Any], chains: Any, size: int) -> Any:
     """``function(*chains)``, for ``size`` of the chains at a time.
 
-    As ``lax.map`` does it, but without another axis: XLA would sum over both in another order than over all chains.
+    Unlike ``lax.map`` it adds no axis: XLA would sum over two axes in another order than over all chains.
     """
-    import jax
-    import jax.numpy as jnp
-
     num_chains = len(jax.tree.leaves(chains)[0])
     if size == num_chains:
         return function(*chains)
@@ -172,8 +182,6 @@ def _in_groups(function: Callable[..., Any], chains: Any, size: int) -> Any:
 
 def pooled(chains: Any) -> Any:
     """Arrays of all chains, from those of this device (chain axis first)."""
-    import jax
-
     if not _is_shared_out():
         return chains
     return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, CHAINS, tiled=True), chains)
@@ -181,8 +189,6 @@ def pooled(chains: Any) -> Any:
 
 def _is_shared_out() -> bool:
     """Whether what is being traced is one device's share."""
-    import jax
-
     return CHAINS in jax.sharding.get_abstract_mesh().manual_axes
 
 
@@ -193,11 +199,9 @@ def thin(
     and virial are averaged, the rest is the last call's."""
     if steps_per_draw == 1:
         return step
-    import jax
-    import jax.numpy as jnp
 
-    def draw(key: "Key[Array, '']", state: Any) -> tuple[Any, StepInfo]:
-        def body(state: Any, key: "Key[Array, '']") -> tuple[Any, StepInfo]:
+    def draw(key: Key[Array, ""], state: Any) -> tuple[Any, StepInfo]:
+        def body(state: Any, key: Key[Array, ""]) -> tuple[Any, StepInfo]:
             return step(key, state)
 
         state, infos = jax.lax.scan(body, state, jax.random.split(key, steps_per_draw))
@@ -213,14 +217,6 @@ def thin(
     return draw
 
 
-def rows_a_gradient(sampler: Sampler, num_data: int) -> int:
-    """Rows that one gradient of ``sampler`` averages over: its minibatch, or all of them.
-
-    Counts meet rows on the host only: on the device their product would overflow 32 bits.
-    """
-    return getattr(sampler, "batch_size", None) or num_data
-
-
 def check_batch(batch_size: int | None, num_data: int) -> None:
     """Refuse a minibatch larger than the data; a job's data say so earlier, from their schema.
 
@@ -231,7 +227,7 @@ def check_batch(batch_size: int | None, num_data: int) -> None:
         raise ConfigError([f"sampler.batch_size: needs at most the n = {num_data} rows of the data, got {batch_size}"])
 
 
-def check_stochastic(step_size: "float | str", measure_bias: bool, num_warmup: int, steps_per_draw: int) -> None:
+def check_stochastic(step_size: float | str, measure_bias: bool, num_warmup: int, steps_per_draw: int) -> None:
     """Refuse what a stochastic-gradient sampler cannot do.
 
     Raises:

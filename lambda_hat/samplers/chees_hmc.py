@@ -1,18 +1,16 @@
 """HMC whose trajectory length is tuned on the ensemble (the ChEES criterion; BlackJAX's HMC kernel)."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import jax
+from jaxtyping import Array, Key
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, per_chain
-
-if TYPE_CHECKING:
-    from blackjax.mcmc.hmc import HMCState
-    from jaxtyping import Array, Key
-
-    from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers._adaptation import Adaptation, Move
+from lambda_hat.posterior import Posterior
+from lambda_hat.samplers import _trajectory as trajectory
+from lambda_hat.samplers._adaptation import Adaptation, Chains, Move, State, tuned_kernel
+from lambda_hat.samplers.base import Kernel, Traits, per_chain
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -38,6 +36,8 @@ class ChEESHMC:
         steps_per_draw: Trajectories per recorded draw.
     """
 
+    kernel_version: ClassVar[int] = 1
+    traits: ClassVar[Traits] = Traits()
     OLDER_NAMES: ClassVar[dict[str, str]] = {
         "warmup": "sampler.num_warmup",
         "draws": "budget.draws",
@@ -53,12 +53,8 @@ class ChEESHMC:
     steps_per_draw: PositiveInt = 1
     dtype: Dtype = "float64"
 
-    def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
+    def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax
-        import jax
-
-        from lambda_hat.samplers import _adaptation as adaptation
-        from lambda_hat.samplers import _trajectory as trajectory
 
         blackjax_kernel = blackjax.hmc.build_kernel()
 
@@ -67,7 +63,7 @@ class ChEESHMC:
 
         trajectories = per_chain(integrate, num_chains, posterior.dim)
 
-        def transition(key: "Key[Array, '']", chains: "HMCState", tuned: "Adaptation") -> "tuple[HMCState, Move]":
+        def transition(key: Key[Array, ""], chains: Chains, tuned: Adaptation) -> tuple[Chains, Move]:
             length_key, key = jax.random.split(key)
             num_steps = trajectory.draw_num_steps(length_key, tuned, self.max_integration_steps)
             chains, info = trajectories(key, chains, tuned.step_size, tuned.inverse_mass, num_steps)
@@ -75,10 +71,13 @@ class ChEESHMC:
             # BlackJAX flips the momentum at the end of a trajectory.
             velocity = -tuned.inverse_mass * end.momentum
             proposal = trajectory.Proposal(num_steps * tuned.step_size, end.position, velocity)
-            return chains, adaptation.Move(num_steps, info.acceptance_rate, info.is_divergent, info.momentum, proposal)
+            return Chains(*chains), Move(num_steps, info.acceptance_rate, info.is_divergent, info.momentum, proposal)
 
         given = self.trajectory_length
         length = trajectory.unit_width(posterior) if given is None else given
         num_steps = self.num_warmup * self.steps_per_draw
         rule = trajectory.chees(length, self.max_integration_steps, num_steps)
-        return adaptation.tuned_kernel(self, posterior, transition, rule)
+        return tuned_kernel(self, posterior, transition, rule)
+
+    def tuned(self, state: State) -> dict[str, Array]:
+        return {"step_size": state.tuned.step_size}

@@ -1,18 +1,15 @@
 """Hamiltonian Monte Carlo with a jittered trajectory length (BlackJAX's kernel)."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import jax
+from jaxtyping import Array, Key
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, per_chain
-
-if TYPE_CHECKING:
-    from blackjax.mcmc.hmc import HMCState
-    from jaxtyping import Array, Key
-
-    from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers._adaptation import Adaptation, Move
+from lambda_hat.posterior import Posterior
+from lambda_hat.samplers._adaptation import Adaptation, Chains, Move, State, tuned_kernel
+from lambda_hat.samplers.base import Kernel, Traits, per_chain
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -35,6 +32,8 @@ class HMC:
         steps_per_draw: Trajectories per recorded draw.
     """
 
+    kernel_version: ClassVar[int] = 1
+    traits: ClassVar[Traits] = Traits()
     OLDER_NAMES: ClassVar[dict[str, str]] = {"warmup": "sampler.num_warmup", "draws": "budget.draws"}
 
     step_size: PositiveFloat = 0.01
@@ -45,11 +44,8 @@ class HMC:
     steps_per_draw: PositiveInt = 1
     dtype: Dtype = "float64"
 
-    def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
+    def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax
-        import jax
-
-        from lambda_hat.samplers import _adaptation as adaptation
 
         blackjax_kernel = blackjax.hmc.build_kernel()
         shortest, longest = -(-self.num_integration_steps // 2), self.num_integration_steps * 3 // 2
@@ -59,10 +55,13 @@ class HMC:
 
         trajectories = per_chain(trajectory, num_chains, posterior.dim)
 
-        def transition(key: "Key[Array, '']", chains: "HMCState", tuned: "Adaptation") -> "tuple[HMCState, Move]":
+        def transition(key: Key[Array, ""], chains: Chains, tuned: Adaptation) -> tuple[Chains, Move]:
             length_key, key = jax.random.split(key)
             num_steps = jax.random.randint(length_key, (), shortest, longest + 1)
             chains, info = trajectories(key, chains, tuned.step_size, tuned.inverse_mass, num_steps)
-            return chains, adaptation.Move(num_steps, info.acceptance_rate, info.is_divergent, info.momentum)
+            return Chains(*chains), Move(num_steps, info.acceptance_rate, info.is_divergent, info.momentum)
 
-        return adaptation.tuned_kernel(self, posterior, transition)
+        return tuned_kernel(self, posterior, transition)
+
+    def tuned(self, state: State) -> dict[str, Array]:
+        return {"step_size": state.tuned.step_size}

@@ -1,18 +1,14 @@
 """The Metropolis-adjusted Langevin algorithm (BlackJAX's kernel)."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+from jaxtyping import Array, Key
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, per_chain
-
-if TYPE_CHECKING:
-    from blackjax.mcmc.hmc import HMCState
-    from jaxtyping import Array, Key
-
-    from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers._adaptation import Adaptation, Move
+from lambda_hat.posterior import Posterior
+from lambda_hat.samplers._adaptation import Adaptation, Chains, Move, State, tuned_kernel
+from lambda_hat.samplers.base import Kernel, Traits, per_chain
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -31,6 +27,8 @@ class MALA:
         steps_per_draw: Steps per recorded draw, each one full gradient.
     """
 
+    kernel_version: ClassVar[int] = 1
+    traits: ClassVar[Traits] = Traits()
     OLDER_NAMES: ClassVar[dict[str, str]] = {"warmup": "sampler.num_warmup", "draws": "budget.draws"}
     mass: ClassVar[Literal["identity"]] = "identity"
 
@@ -40,25 +38,24 @@ class MALA:
     steps_per_draw: PositiveInt = 16
     dtype: Dtype = "float64"
 
-    def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
+    def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax
-        from blackjax.mcmc.hmc import HMCState
-        from blackjax.mcmc.mala import MALAState
-
-        from lambda_hat.samplers import _adaptation as adaptation
 
         blackjax_kernel = blackjax.mala.build_kernel()
 
         def step(key, chain, step_size):
             # BlackJAX's step size is half of epsilon.
-            return blackjax_kernel(key, MALAState(*chain), posterior.logdensity, 0.5 * step_size)
+            return blackjax_kernel(key, blackjax.mcmc.mala.MALAState(*chain), posterior.logdensity, 0.5 * step_size)
 
         steps = per_chain(step, num_chains, posterior.dim)
 
-        def transition(key: "Key[Array, '']", chains: "HMCState", tuned: "Adaptation") -> "tuple[HMCState, Move]":
+        def transition(key: Key[Array, ""], chains: Chains, tuned: Adaptation) -> tuple[Chains, Move]:
             moved, info = steps(key, chains, tuned.step_size)
             # It vanishes where the energy error exceeds 745, or is no number.
             diverged = ~(info.acceptance_rate > 0)
-            return HMCState(*moved), adaptation.Move(1, info.acceptance_rate, diverged)
+            return Chains(*moved), Move(1, info.acceptance_rate, diverged)
 
-        return adaptation.tuned_kernel(self, posterior, transition)
+        return tuned_kernel(self, posterior, transition)
+
+    def tuned(self, state: State) -> dict[str, Array]:
+        return {"step_size": state.tuned.step_size}

@@ -1,19 +1,16 @@
 """Microcanonical Langevin Monte Carlo (BlackJAX's kernel, McLachlan's integrator), unadjusted."""
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.job import STRICT, ConfigError, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, StepInfo, per_chain, pooled, thin
-
-if TYPE_CHECKING:
-    from blackjax.mcmc.integrators import IntegratorState
-    from blackjax.mcmc.mclmc import MCLMCInfo
-    from jaxtyping import Array, Bool, Float, Int, Key
-
-    from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers._adaptation import Moments
+from lambda_hat.posterior import Posterior
+from lambda_hat.samplers import _adaptation as adaptation
+from lambda_hat.samplers.base import Kernel, StepInfo, Traits, per_chain, pooled, thin
 
 _GRADIENTS_PER_STEP = 2  # McLachlan's integrator, whatever L
 _MEMORY = 149.0 / 151.0  # the step size remembers about 150 steps
@@ -23,19 +20,19 @@ _TRUST = 1.5  # how far, as a ratio of step sizes, Var[E] = O(step^6) is believe
 class Tuning(NamedTuple):
     """What is tuned (``step_size``, ``L``) and the statistics that tune it; shared by the chains."""
 
-    step_size: "Float[Array, '']"
-    L: "Float[Array, '']"
-    largest_step: "Float[Array, '']"  # below every step size that failed
-    weight_sum: "Float[Array, '']"
-    power_sum: "Float[Array, '']"
-    steps: "Int[Array, '']"
-    window: "Moments"
+    step_size: Float[Array, ""]
+    L: Float[Array, ""]
+    largest_step: Float[Array, ""]  # below every step size that failed
+    weight_sum: Float[Array, ""]
+    power_sum: Float[Array, ""]
+    steps: Int[Array, ""]
+    window: adaptation.Moments
 
 
 class State(NamedTuple):
-    """The chains (position, unit momentum, log density, its gradient; chain axis first) and what they share."""
+    """The chains (BlackJAX's IntegratorState with a unit momentum, chain axis first) and what they share."""
 
-    chains: "IntegratorState"
+    chains: adaptation.Evaluated
     tuned: Tuning
 
 
@@ -59,6 +56,8 @@ class MCLMC:
         steps_per_draw: Steps per recorded draw.
     """
 
+    kernel_version: ClassVar[int] = 1
+    traits: ClassVar[Traits] = Traits(bias_knob="sampler.energy_variance")
     OLDER_NAMES: ClassVar[dict[str, str]] = {
         "warmup": "sampler.num_warmup",
         "draws": "budget.draws",
@@ -74,15 +73,13 @@ class MCLMC:
     steps_per_draw: PositiveInt = 4
     dtype: Dtype = "float64"
 
-    def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
+    def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax
 
         if posterior.dim < 2:
             raise ConfigError(
                 ["sampler: mclmc needs a target of at least 2 parameters (its momentum is a direction), got 1; use hmc"]
             )
-        from lambda_hat.samplers import _adaptation as adaptation
-
         num_steps = self.num_warmup * self.steps_per_draw
         blackjax_kernel = blackjax.mclmc.build_kernel()
         moves = per_chain(
@@ -92,23 +89,18 @@ class MCLMC:
         )
         begin = per_chain(lambda key, u: blackjax.mclmc.init(u, posterior.logdensity, key), num_chains, posterior.dim)
 
-        def init(key: "Key[Array, '']", u0: "Float[Array, 'chain d']") -> tuple[State, StepInfo]:
+        def init(key: Key[Array, ""], u0: Float[Array, "chain d"]) -> tuple[State, StepInfo]:
             chains = begin(key, u0)
             return State(chains, self._start(posterior, u0)), adaptation.info_at(posterior, chains, 1)
 
-        def move(key: "Key[Array, '']", state: State) -> "tuple[State, StepInfo, MCLMCInfo]":
-            chains, tuned = state
-            chains, info = moves(key, chains, tuned.L, tuned.step_size)
+        def step(key: Key[Array, ""], state: State) -> tuple[State, StepInfo]:
+            chains, info = moves(key, state.chains, state.tuned.L, state.tuned.step_size)
             known = {"diverged": ~info.nonans, "work": info.energy_change}
-            step_info = adaptation.info_at(posterior, chains, _GRADIENTS_PER_STEP, **known)
-            return State(chains, tuned), step_info, info
+            return State(chains, state.tuned), adaptation.info_at(posterior, chains, _GRADIENTS_PER_STEP, **known)
 
-        def step(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
-            return move(key, state)[:2]
-
-        def adapt(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
-            (chains, tuned), info, kernel_info = move(key, state)
-            change, is_sound, positions = pooled((kernel_info.energy_change, kernel_info.nonans, chains.position))
+        def adapt(key: Key[Array, ""], state: State) -> tuple[State, StepInfo]:
+            (chains, tuned), info = step(key, state)
+            change, is_sound, positions = pooled((info.work, ~info.diverged, chains.position))
             xi = change**2 / (posterior.dim * self.energy_variance)
             tuned = _tune_length(_tune_step(tuned, xi, is_sound), positions, num_steps)
             return State(chains, tuned), info
@@ -116,11 +108,10 @@ class MCLMC:
         draw, warm = thin(step, self.steps_per_draw), thin(adapt, self.steps_per_draw)
         return Kernel(init, warm, lambda state: state, draw)
 
-    def _start(self, posterior: "Posterior", u0: "Float[Array, 'chain d']") -> Tuning:
-        import jax.numpy as jnp
+    def tuned(self, state: State) -> dict[str, Array]:
+        return {"step_size": state.tuned.step_size, "L": state.tuned.L}
 
-        from lambda_hat.samplers import _adaptation as adaptation
-
+    def _start(self, posterior: Posterior, u0: Float[Array, "chain d"]) -> Tuning:
         width = 1.0 / jnp.sqrt(posterior.nbeta + posterior.gamma)
         L = width * posterior.dim**0.5 if self.L is None else self.L
         step_size = 0.25 * L if self.step_size is None else self.step_size
@@ -136,14 +127,12 @@ class MCLMC:
         )
 
 
-def _tune_step(tuned: Tuning, xi: "Float[Array, ' chain']", is_sound: "Bool[Array, ' chain']") -> Tuning:
+def _tune_step(tuned: Tuning, xi: Float[Array, " chain"], is_sound: Bool[Array, " chain"]) -> Tuning:
     """The step size at which xi, the squared energy error over its target, would be 1, if it grows as step^6.
 
     The chains' errors are pooled; steps at which xi was far from 1 say little and weigh little. A failed chain
     lowers the ceiling on the step size.
     """
-    import jax.numpy as jnp
-
     num_sound = jnp.sum(is_sound)
     pooled = jnp.sum(jnp.where(is_sound, xi, 0.0)) / jnp.maximum(num_sound, 1) + 1e-8
     weight = jnp.exp(-0.5 * (jnp.log(pooled) / (6.0 * _TRUST)) ** 2) * (num_sound > 0)
@@ -156,13 +145,8 @@ def _tune_step(tuned: Tuning, xi: "Float[Array, ' chain']", is_sound: "Bool[Arra
     )
 
 
-def _tune_length(tuned: Tuning, positions: "Float[Array, 'chain d']", num_steps: int) -> Tuning:
+def _tune_length(tuned: Tuning, positions: Float[Array, "chain d"], num_steps: int) -> Tuning:
     """At the end of a window L = sqrt(sum of its pooled variances), and a fresh window."""
-    import jax
-    import jax.numpy as jnp
-
-    from lambda_hat.samplers import _adaptation as adaptation
-
     window = adaptation.add_positions(tuned.window, positions)
     tuned = tuned._replace(window=window, steps=tuned.steps + 1)
     length = jnp.sqrt(jnp.sum(adaptation.variance(window)))

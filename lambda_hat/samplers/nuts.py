@@ -1,19 +1,15 @@
 """The No-U-Turn sampler (BlackJAX's kernel): trajectories that double until they turn back."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from jaxtyping import Array, Key
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, per_chain
-
-if TYPE_CHECKING:
-    from blackjax.mcmc.hmc import HMCState
-    from jaxtyping import Array, Key
-
-    from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers._adaptation import Adaptation, Move
+from lambda_hat.posterior import Posterior
+from lambda_hat.samplers._adaptation import Adaptation, Chains, Move, State, tuned_kernel
+from lambda_hat.samplers.base import Kernel, Traits, per_chain
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -36,6 +32,8 @@ class NUTS:
         steps_per_draw: Trajectories per recorded draw.
     """
 
+    kernel_version: ClassVar[int] = 1
+    traits: ClassVar[Traits] = Traits()
     OLDER_NAMES: ClassVar[dict[str, str]] = {
         "warmup": "sampler.num_warmup",
         "draws": "budget.draws",
@@ -50,10 +48,8 @@ class NUTS:
     steps_per_draw: PositiveInt = 1
     dtype: Dtype = "float64"
 
-    def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
+    def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax
-
-        from lambda_hat.samplers import _adaptation as adaptation
 
         blackjax_kernel = blackjax.nuts.build_kernel()
 
@@ -62,10 +58,13 @@ class NUTS:
 
         trajectories = per_chain(trajectory, num_chains, posterior.dim, sequential=True)
 
-        def transition(key: "Key[Array, '']", chains: "HMCState", tuned: "Adaptation") -> "tuple[HMCState, Move]":
+        def transition(key: Key[Array, ""], chains: Chains, tuned: Adaptation) -> tuple[Chains, Move]:
             chains, info = trajectories(key, chains, tuned.step_size, tuned.inverse_mass)
-            return chains, adaptation.Move(
+            return Chains(*chains), Move(
                 info.num_integration_steps, info.acceptance_rate, info.is_divergent, info.momentum
             )
 
-        return adaptation.tuned_kernel(self, posterior, transition)
+        return tuned_kernel(self, posterior, transition)
+
+    def tuned(self, state: State) -> dict[str, Array]:
+        return {"step_size": state.tuned.step_size}

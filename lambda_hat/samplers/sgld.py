@@ -1,17 +1,16 @@
 """Stochastic gradient Langevin dynamics, plain or preconditioned (BlackJAX's diffusion)."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, check_stochastic
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int, Key
-
-    from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers._stochastic import Chain, Dynamics
+from lambda_hat.posterior import Posterior
+from lambda_hat.samplers._step_size import BiasLaw
+from lambda_hat.samplers._stochastic import Chain, Dynamics, State, still, stochastic_kernel, stochastic_traits
+from lambda_hat.samplers.base import Kernel, Traits, check_stochastic
 
 
 class Particle(NamedTuple):
@@ -20,9 +19,9 @@ class Particle(NamedTuple):
     ``second`` is v during warm-up, and the frozen v-hat after it when the preconditioner is frozen.
     """
 
-    position: "Float[Array, ' d']"
-    first: "Float[Array, ' d'] | None"
-    second: "Float[Array, ' d'] | None"
+    position: Float[Array, " d"]
+    first: Float[Array, " d"] | None
+    second: Float[Array, " d"] | None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -55,6 +54,7 @@ class SGLD:
         steps_per_draw: Updates per recorded draw, at whose end the full loss is evaluated.
     """
 
+    kernel_version: ClassVar[int] = 1
     OLDER_NAMES: ClassVar[dict[str, str]] = {
         "eta0": "sampler.step_size",
         "gamma": "sampler.decay for the power of the step size, or posterior.gamma for the localiser",
@@ -93,24 +93,26 @@ class SGLD:
         """Whether sampling uses the preconditioner that warm-up found."""
         return self.precond != "none" and self.freeze
 
-    def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
-        from lambda_hat.samplers._stochastic import stochastic_kernel
+    @property
+    def traits(self) -> Traits:
+        # On a quadratic the noise adds eps t^2 s_i^2 / 4 / (1 - eps p_i / 4) to the virial in direction i.
+        is_plain = self.precond == "none" and not self.decay and self.step_size != "auto"
+        return stochastic_traits(self.batch_size, noise_gain=0.25 * self.step_size if is_plain else 0.0)
 
+    def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         phases = self._dynamics(posterior, is_frozen=False), self._dynamics(posterior, is_frozen=self.is_frozen)
         return stochastic_kernel(self, posterior, num_chains, phases, self._freeze)
 
-    def _dynamics(self, posterior: "Posterior", *, is_frozen: bool) -> "Dynamics":
-        import jax.numpy as jnp
+    def tuned(self, state: State) -> dict[str, Array]:
+        return {"step_size": state.step_size}
 
-        from lambda_hat.samplers._step_size import BiasLaw
-        from lambda_hat.samplers._stochastic import Dynamics, still
-
-        def start(key: "Key[Array, '']", u0: "Float[Array, ' d']") -> Particle:
+    def _dynamics(self, posterior: Posterior, *, is_frozen: bool) -> Dynamics:
+        def start(key: Key[Array, ""], u0: Float[Array, " d"]) -> Particle:
             del key
             first = jnp.zeros_like(u0) if self.precond == "adam" else None
             return Particle(u0, first, jnp.ones_like(u0) if self.precond != "none" else None)
 
-        def kick(particle: Particle, grad: "Array", noise: "Array", eps: "Array", t: "Array") -> Particle:
+        def kick(particle: Particle, grad: Array, noise: Array, eps: Array, t: Array) -> Particle:
             particle, direction = self._moments(particle, grad, t, is_frozen=is_frozen)
             scaled = eps * self._scale(particle, t, is_frozen=is_frozen)
             u = particle.position
@@ -124,7 +126,7 @@ class SGLD:
             start, still, kick, lambda particle: self._scale(particle, None, is_frozen=True), law, self.decay
         )
 
-    def _moments(self, particle: Particle, grad: "Array", t: "Array", *, is_frozen: bool) -> "tuple[Particle, Array]":
+    def _moments(self, particle: Particle, grad: Array, t: Array, *, is_frozen: bool) -> tuple[Particle, Array]:
         """The particle with its new moments, and the direction of its drift: g or m-hat."""
         direction = grad
         if particle.first is not None:
@@ -135,16 +137,14 @@ class SGLD:
             particle = particle._replace(second=second)
         return particle, direction
 
-    def _scale(self, particle: Particle, t: "Array | None", *, is_frozen: bool) -> "Array":
+    def _scale(self, particle: Particle, t: Array | None, *, is_frozen: bool) -> Array:
         """The factors of the step size: 1, or 1 / (sqrt(v-hat) + eps) after ``t`` updates."""
-        import jax.numpy as jnp
-
         if particle.second is None:
             return jnp.ones_like(particle.position)
         second = particle.second if is_frozen else particle.second / (1.0 - self.beta2**t)
         return 1.0 / (jnp.sqrt(second) + self.eps)
 
-    def _freeze(self, chains: "Chain", updates: "Int[Array, '']") -> "Chain":
+    def _freeze(self, chains: Chain, updates: Int[Array, ""]) -> Chain:
         """All chains with v-hat for v, if it is to be kept; a companion takes its chain's, so that only eps differs."""
         if not self.is_frozen:
             return chains

@@ -1,25 +1,32 @@
 """The stochastic gradient Nose-Hoover thermostat: momentum whose friction makes up for the gradient noise."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, check_stochastic
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Key
-
-    from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers._stochastic import Dynamics
+from lambda_hat.posterior import Posterior
+from lambda_hat.samplers._stochastic import (
+    Dynamics,
+    State,
+    coast,
+    momentum_law,
+    stochastic_kernel,
+    stochastic_traits,
+    unscaled,
+)
+from lambda_hat.samplers.base import Kernel, Traits, check_stochastic
 
 
 class Particle(NamedTuple):
     """An offset u, its momentum, and the friction xi that the thermostat moves."""
 
-    position: "Float[Array, ' d']"
-    momentum: "Float[Array, ' d']"
-    friction: "Float[Array, '']"
+    position: Float[Array, " d"]
+    momentum: Float[Array, " d"]
+    friction: Float[Array, ""]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -51,6 +58,7 @@ class SGNHT:
         steps_per_draw: Updates per recorded draw, at whose end the full loss is evaluated.
     """
 
+    kernel_version: ClassVar[int] = 1
     OLDER_NAMES: ClassVar[dict[str, str]] = {
         "eta0": "sampler.step_size",
         "alpha": "sampler.friction",
@@ -72,22 +80,22 @@ class SGNHT:
     def __post_init__(self) -> None:
         check_stochastic(self.step_size, self.measure_bias, self.num_warmup, self.steps_per_draw)
 
-    def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
-        from lambda_hat.samplers._stochastic import stochastic_kernel
+    @property
+    def traits(self) -> Traits:
+        return stochastic_traits(self.batch_size)
 
+    def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         dynamics = self._dynamics(posterior)
         return stochastic_kernel(self, posterior, num_chains, (dynamics, dynamics))
 
-    def _dynamics(self, posterior: "Posterior") -> "Dynamics":
-        import jax
-        import jax.numpy as jnp
+    def tuned(self, state: State) -> dict[str, Array]:
+        return {"step_size": state.step_size}
 
-        from lambda_hat.samplers._stochastic import Dynamics, coast, momentum_law, unscaled
-
-        def start(key: "Key[Array, '']", u0: "Float[Array, ' d']") -> Particle:
+    def _dynamics(self, posterior: Posterior) -> Dynamics:
+        def start(key: Key[Array, ""], u0: Float[Array, " d"]) -> Particle:
             return Particle(u0, jax.random.normal(key, u0.shape, u0.dtype), jnp.asarray(self.friction, u0.dtype))
 
-        def kick(particle: Particle, grad: "Array", noise: "Array", eps: "Array", t: "Array") -> Particle:
+        def kick(particle: Particle, grad: Array, noise: Array, eps: Array, t: Array) -> Particle:
             del t
             u, before, friction = particle
             force = posterior.nbeta * grad + posterior.gamma * u

@@ -1,18 +1,17 @@
 """Variational inference: a mixture of Gaussians fitted to pi, then drawn from in proportion to pi / q."""
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.job import STRICT, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
-from lambda_hat.samplers.base import Kernel, StepInfo, check_batch, per_chain, pooled, step_info
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int, Key
-
-    from lambda_hat.posterior import Posterior
-    from lambda_hat.samplers._vi_family import Components, Mixture
+from lambda_hat.posterior import Posterior
+from lambda_hat.samplers import _vi_family as vi_family
+from lambda_hat.samplers.base import Kernel, StepInfo, Traits, check_batch, per_chain, pooled, step_info
 
 _NUM_PROBES = 32  # gradients a chain spends on the whitening
 _WIDEST = 100.0  # times the width along a unit curvature
@@ -22,9 +21,9 @@ _DEFENCE = 10  # one candidate in so many is the localiser's
 class State(NamedTuple):
     """One fit, shared by the chains: q over z, the whitening u = scale * z, the fit steps taken."""
 
-    q: "Mixture"
-    scale: "Float[Array, ' d']"
-    updates: "Int[Array, '']"
+    q: vi_family.Mixture
+    scale: Float[Array, " d"]
+    updates: Int[Array, ""]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -58,6 +57,7 @@ class VI:
         steps_per_draw: K, the candidates of which a draw is chosen; 1: draws from q itself.
     """
 
+    kernel_version: ClassVar[int] = 1
     OLDER_NAMES: ClassVar[dict[str, str]] = {
         "M": "sampler.num_components",
         "r": "sampler.rank",
@@ -77,37 +77,35 @@ class VI:
     steps_per_draw: PositiveInt = 32
     dtype: Dtype = "float32"
 
-    def build(self, posterior: "Posterior", num_chains: int) -> Kernel:
-        import jax
-        import jax.numpy as jnp
+    @property
+    def traits(self) -> Traits:
+        return Traits(self.batch_size, in_pairs=True)
 
-        from lambda_hat.samplers import _vi_family as vi_family
-
+    def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         check_batch(self.batch_size, posterior.num_data)
         samples = per_chain(self._sample(posterior), num_chains, posterior.dim, in_pairs=True)
 
-        def init(key: "Key[Array, '']", u0: "Float[Array, 'chain d']") -> tuple[State, StepInfo]:
+        def init(key: Key[Array, ""], u0: Float[Array, "chain d"]) -> tuple[State, StepInfo]:
             start_key, probe_key = jax.random.split(key)
             q = vi_family.start(start_key, self.num_components, self.rank, u0[0])
             scale, num_gradients = self._whitening(probe_key, posterior, num_chains)
             state = State(q, scale, jnp.zeros((), jnp.int32))
             return state, step_info(jax.vmap(posterior.loss)(u0), num_gradients)
 
-        def step(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
+        def step(key: Key[Array, ""], state: State) -> tuple[State, StepInfo]:
             loss, log_weight = samples(key, jnp.arange(num_chains), state)
             return state, step_info(loss, 0, log_weight=log_weight, diverged=~jnp.isfinite(log_weight))
 
         return Kernel(init, self._fit_step(posterior, num_chains), lambda state: state, step)
 
-    def _fit_step(self, posterior: "Posterior", num_chains: int):
-        import jax
-        import jax.numpy as jnp
+    def tuned(self, state: State) -> dict[str, Array]:
+        del state
+        return {}
 
-        from lambda_hat.samplers import _vi_family as vi_family
-
+    def _fit_step(self, posterior: Posterior, num_chains: int):
         look = per_chain(self._pairs(posterior), num_chains, posterior.dim, in_pairs=True)
 
-        def adapt(key: "Key[Array, '']", state: State) -> tuple[State, StepInfo]:
+        def adapt(key: Key[Array, ""], state: State) -> tuple[State, StepInfo]:
             pairs, excess = look(key, jnp.arange(num_chains), state)
             progress = jnp.minimum(state.updates / max(self.num_warmup, 1), 1.0)
             rate = self.learning_rate * 0.5 * (1 + jnp.cos(math.pi * progress))
@@ -128,23 +126,19 @@ class VI:
 
         return adapt
 
-    def _pairs(self, posterior: "Posterior"):
+    def _pairs(self, posterior: Posterior):
         """One chain's antithetic pair of every component, and the pairs' mean of L_n - L_n(w0)."""
-        import jax
-        import jax.numpy as jnp
 
-        from lambda_hat.samplers import _vi_family as vi_family
-
-        def pairs(key: "Key[Array, '']", chain: "Int[Array, '']", state: State):
+        def pairs(key: Key[Array, ""], chain: Int[Array, ""], state: State):
             del chain
             batch_key, key = jax.random.split(key)
             excess_loss = self._excess_loss(batch_key, posterior)
 
-            def gap(z: "Float[Array, ' d']"):
+            def gap(z: Float[Array, " d"]):
                 excess = excess_loss(state.scale * z)
                 return _log_pi(posterior, state.scale * z, excess) - vi_family.log_density(state.q, z), excess
 
-            def pair(noise: "Float[Array, ' d']", component: "Components"):
+            def pair(noise: Float[Array, " d"], component: vi_family.Components):
                 offset = vi_family.spread(state.q, component, noise)
                 ends = component.mean + jnp.stack([offset, -offset])
                 (values, excess), scores = jax.vmap(jax.value_and_grad(gap, has_aux=True))(ends)
@@ -157,15 +151,12 @@ class VI:
 
         return pairs
 
-    def _sample(self, posterior: "Posterior"):
+    def _sample(self, posterior: Posterior):
         """The loss of one of the candidates, chosen in proportion to its weight, and the log of their mean weight."""
-        import jax
-        import jax.numpy as jnp
-
         candidate = self._candidate(posterior)
         is_wide = jnp.arange(self.steps_per_draw) < self._num_wide
 
-        def sample(key: "Key[Array, '']", chain: "Int[Array, '']", state: State):
+        def sample(key: Key[Array, ""], chain: Int[Array, ""], state: State):
             del chain
             choice_key, key = jax.random.split(key)
             # One after another: side by side they would need steps_per_draw times the memory.
@@ -180,19 +171,14 @@ class VI:
     def _num_wide(self) -> int:
         return self.steps_per_draw // _DEFENCE
 
-    def _candidate(self, posterior: "Posterior"):
+    def _candidate(self, posterior: Posterior):
         """A draw of u, from the fit or from the localiser: its loss, and log pi(u) less the log density of u under the
         two together, each by its share of the candidates."""
-        import jax
-        import jax.numpy as jnp
-
-        from lambda_hat.samplers import _vi_family as vi_family
-
         has_localiser = posterior.gamma > 0
         gamma = jnp.where(has_localiser, posterior.gamma, 1.0)
         share = jnp.where(has_localiser, self._num_wide / self.steps_per_draw, 0.0).astype(gamma.dtype)
 
-        def candidate(state: State, key: "Key[Array, '']", is_wide: "Bool[Array, '']"):
+        def candidate(state: State, key: Key[Array, ""], is_wide: Bool[Array, ""]):
             fit_key, wide_key = jax.random.split(key)
             wide = gamma**-0.5 * jax.random.normal(wide_key, state.scale.shape, state.scale.dtype)
             u = jnp.where(is_wide & has_localiser, wide, state.scale * vi_family.draw(state.q, fit_key))
@@ -204,7 +190,7 @@ class VI:
 
         return candidate
 
-    def _excess_loss(self, key: "Key[Array, '']", posterior: "Posterior"):
+    def _excess_loss(self, key: Key[Array, ""], posterior: Posterior):
         """L_n(w0 + u) - L_n(w0) as a function of u, over all rows or over one minibatch."""
         if self.batch_size is None:
             return lambda u: posterior.loss(u) - posterior.loss_at_w0
@@ -213,21 +199,18 @@ class VI:
         at_w0 = target.minibatch_loss(target.w0, batch)
         return lambda u: target.minibatch_loss(target.w0 + u, batch) - at_w0
 
-    def _whitening(self, key: "Key[Array, '']", posterior: "Posterior", num_chains: int):
+    def _whitening(self, key: Key[Array, ""], posterior: Posterior, num_chains: int):
         """The scale s of u = s * z, and the gradients a chain spent on it.
 
         At offsets of the width sigma of a unit curvature, in random directions, a quadratic's gradient has
         variance (h_i sigma)^2: hence a curvature h_i for every parameter, and s_i = 1 / sqrt(nbeta h_i + gamma).
         """
-        import jax
-        import jax.numpy as jnp
-
         w0 = posterior.target.w0
         unit = posterior.nbeta + posterior.gamma
         if self.whitening == "none":
             return jnp.full_like(w0, unit**-0.5), 0
 
-        def probe(key: "Key[Array, '']", sums: "Float[Array, '2 d']"):
+        def probe(key: Key[Array, ""], sums: Float[Array, "2 d"]):
             offset_key, batch_key = jax.random.split(key)
             u = unit**-0.5 * jax.random.normal(offset_key, w0.shape, w0.dtype)
             grad = jax.grad(self._excess_loss(batch_key, posterior))(u)
@@ -244,8 +227,6 @@ class VI:
         return jnp.maximum(precision, unit / _WIDEST**2) ** -0.5, _NUM_PROBES
 
 
-def _log_pi(posterior: "Posterior", u: "Float[Array, ' d']", excess: "Float[Array, '']") -> "Float[Array, '']":
+def _log_pi(posterior: Posterior, u: Float[Array, " d"], excess: Float[Array, ""]) -> Float[Array, ""]:
     """log pi(u) - log pi(0), from L_n(w0 + u) - L_n(w0)."""
-    import jax.numpy as jnp
-
     return -posterior.nbeta * excess - 0.5 * posterior.gamma * jnp.dot(u, u)

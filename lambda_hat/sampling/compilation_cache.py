@@ -21,6 +21,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+from jax._src import compilation_cache as jax_entries  # the codec depends on what is installed; JAX knows which
+from jax.experimental.compilation_cache import compilation_cache as jax_cache
+
 from lambda_hat.store.files import temporary_name
 
 _ENTRIES = "*-cache"
@@ -73,14 +77,9 @@ class CompilationCache:
 def compilation_cache(shared: Path) -> Iterator[CompilationCache]:
     """Let JAX keep what it compiles in the block under ``shared``, and find there what others compiled.
 
-    May be entered again and again in one process, which forgets older programs where they are too many. JAX's settings
-    are as before afterwards.
+    May be entered again and again in one process; where the process holds too many programs it drops them first.
+    Restores JAX's settings at the end.
     """
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache as jax_cache
-
-    from lambda_hat.sampling.programs import make_room
-
     make_room()
     folder = shared / cpu_type()
     cache = CompilationCache(folder, _private_folder(folder))
@@ -98,6 +97,26 @@ def compilation_cache(shared: Path) -> Iterator[CompilationCache]:
         shutil.rmtree(cache.private, ignore_errors=True)
 
 
+def make_room() -> None:
+    """Drop the process's compiled programs where they fill half of the memory mappings that Linux allows.
+
+    A program takes some 200 mappings, a run of a new sampler or shape up to 1,000. The limit is 65,530, at which XLA
+    ends the process. A dropped program that is needed again is read from the cache.
+    """
+    if is_crowded():
+        _log.info("compiled programs: dropped, because the process has half of the memory mappings it may have")
+        jax.clear_caches()
+
+
+def is_crowded() -> bool:
+    """Whether the process has half of the memory mappings that it may have; only Linux has a limit."""
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_bytes())
+        return Path("/proc/self/maps").read_bytes().count(b"\n") > limit // 2
+    except FileNotFoundError:
+        return False
+
+
 @functools.cache
 def cpu_type() -> str:
     """A name for the instruction set that programs are compiled for: equal on equal processors."""
@@ -111,8 +130,6 @@ def cpu_type() -> str:
 
 
 def _configure(settings: dict[str, Any]) -> None:
-    import jax
-
     for name, value in settings.items():
         jax.config.update(name, value)
 
@@ -151,13 +168,11 @@ def _decodes(entry: Path) -> bool:
 @functools.cache  # runs that share a process would check the same entries again
 def _decompresses(entry: Path, size: int, modified: int) -> bool:
     """Whether ``entry``, as it was then, is whole: it is compressed, with a checksum at its end."""
-    from jax._src import compilation_cache as jax_cache  # the codec depends on what is installed; JAX knows which
-
     del size, modified
-    zstd = jax_cache.zstd or jax_cache.zstandard  # pyright: ignore[reportPrivateImportUsage]
+    zstd = jax_entries.zstd or jax_entries.zstandard  # pyright: ignore[reportPrivateImportUsage]
     faults = (zlib.error,) if zstd is None else (zlib.error, zstd.ZstdError)
     try:
-        jax_cache.decompress_executable(entry.read_bytes())
+        jax_entries.decompress_executable(entry.read_bytes())
     except faults:
         return False
     return True

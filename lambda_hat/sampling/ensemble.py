@@ -5,16 +5,12 @@ One compiled program per (sampler's static fields, target's shape, num_chains, p
 of draws is an argument of a loop over a fixed buffer. Floats of the sampler, data and seeds are arguments too, so runs
 that differ only in those share the program.
 
-Outside a program the state is a mapping of arrays, by their places in the kernel's own state. So a process that finds
-its programs made (:mod:`lambda_hat.sampling.programs`) neither builds the kernel nor imports what it is made of.
-
-The devices that a process has (one for each core that it may use: :mod:`lambda_hat.sampling.devices`) share the chains
-out, and meet only where warm-up pools them. A chain's numbers do not depend on their number.
+The devices of a process (one for each core that it may use: :mod:`lambda_hat.sampling.devices`) share the chains out
+and meet only where warm-up pools them. A chain's numbers do not depend on the number of devices.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -24,15 +20,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt32
 
 from lambda_hat.posterior import Posterior
-from lambda_hat.samplers.base import CHAINS, Kernel, Sampler, StepInfo, group_size, is_in_pairs, rows_a_gradient
+from lambda_hat.samplers.base import CHAINS, Kernel, Sampler, StepInfo, group_size
 from lambda_hat.sampling.jit import jitted
+from lambda_hat.targets.base import Model
 
 # Draws that one call can record. The buffer is scalars only: 16384 draws of 8 chains are 5 MB.
 CAPACITY = 16384
 Phase = Literal["init", "warmup", "sampling"]
-State = dict[str, Array]
-# Scalars of a state, or of its ``tuned`` part, that are worth telling.
-_TUNED = ("step_size", "L")
 _PHASE_KEY = {"init": 0, "warmup": 1, "sampling": 2}
 # How arrays lie on the devices: whole on each, or with the chains shared out.
 _WHOLE, _SPLIT = PartitionSpec(), PartitionSpec(CHAINS)
@@ -41,36 +35,36 @@ _WHOLE, _SPLIT = PartitionSpec(), PartitionSpec(CHAINS)
 class _Plan(NamedTuple):
     """The static half of a run: what the compiled program depends on.
 
-    num_chains: of each device. split: of the state's arrays, which have a chain axis that the devices share out; empty
-    where one device has all chains.
+    num_chains: of each device. split: of each array of the state, whether it has a chain axis that the devices share
+    out; empty where one device has all chains.
     """
 
     sampler: Sampler
-    model: Any
+    model: Model
     dim: int
     num_chains: int
     phase: Phase
     num_devices: int = 1
-    split: tuple[str, ...] = ()
+    split: tuple[bool, ...] = ()
 
 
 class _Sharing(NamedTuple):
     """Several devices: how many, which of the state's arrays they split, and what all of them read."""
 
     num_devices: int
-    split: tuple[str, ...]
+    split: tuple[bool, ...]
     posterior: Posterior
 
-    def placed(self, state: "State") -> "State":
+    def placed(self, state: PyTree) -> PyTree:
         """The state where the devices expect it."""
         mesh = _mesh(self.num_devices)
-        places = {name: NamedSharding(mesh, spec) for name, spec in _specs(state, self.split).items()}
+        places = jax.tree.map(lambda spec: NamedSharding(mesh, spec), _specs(state, self.split))
         return jax.device_put(state, places)
 
 
 def _num_devices(sampler: Sampler, num_chains: int, dim: int) -> int:
     """As many as there are, or fewer where each would not have equally many groups of chains."""
-    num_groups = num_chains // group_size(num_chains, dim, in_pairs=is_in_pairs(sampler))
+    num_groups = num_chains // group_size(num_chains, dim, in_pairs=sampler.traits.in_pairs)
     return max(count for count in range(1, len(jax.devices()) + 1) if num_groups % count == 0)
 
 
@@ -78,8 +72,8 @@ def _mesh(num_devices: int) -> Mesh:
     return Mesh(np.array(jax.devices()[:num_devices]), (CHAINS,))
 
 
-def _specs(state: "State", split: tuple[str, ...]) -> dict[str, PartitionSpec]:
-    return {name: _SPLIT if name in split else _WHOLE for name in state}
+def _specs(state: PyTree, split: tuple[bool, ...]) -> PyTree:
+    return jax.tree.unflatten(jax.tree.structure(state), [_SPLIT if is_split else _WHOLE for is_split in split])
 
 
 class _Stretch(NamedTuple):
@@ -114,8 +108,7 @@ def _key(phase: Phase, seed: UInt32[Array, ""]) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), _PHASE_KEY[phase])
 
 
-@functools.partial(jax.jit, static_argnames="plan", inline=True)
-def _start(
+def _init(
     plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, seed: UInt32[Array, ""]
 ) -> tuple[PyTree, StepInfo]:
     jitter_key, init_key = jax.random.split(_key("init", seed))
@@ -126,39 +119,18 @@ def _start(
     return _kernel(plan, hyper, posterior).init(init_key, u0)
 
 
-def _flat(state: PyTree) -> State:
-    """The leaves of the kernel's own state, named in their order."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {f"{number:06d}{jax.tree_util.keystr(path)}": leaf for number, (path, leaf) in enumerate(leaves)}
-
-
-def _restored(plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, state: State) -> PyTree:
-    """The kernel's own state."""
-    seed = jax.ShapeDtypeStruct((), jnp.uint32)
-    start = functools.partial(_start, plan._replace(phase="init"))  # traced once for all phases
-    own, _ = jax.eval_shape(start, hyper, posterior, seed)
-    return jax.tree.unflatten(jax.tree.structure(own), jax.tree.leaves(state))
-
-
-def _init(
-    plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, seed: UInt32[Array, ""]
-) -> tuple[State, StepInfo]:
-    state, info = _start(plan, hyper, posterior, seed)
-    return _flat(state), info
-
-
-def _finish(plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, state: State) -> State:
-    return _flat(_kernel(plan, hyper, posterior).finish(_restored(plan, hyper, posterior, state)))
+def _finish(plan: _Plan, hyper: dict[str, Float[Array, ""]], posterior: Posterior, state: PyTree) -> PyTree:
+    return _kernel(plan, hyper, posterior).finish(state)
 
 
 def _advance(
     plan: _Plan,
     hyper: dict[str, Float[Array, ""]],
     posterior: Posterior,
-    state: State,
+    state: PyTree,
     seed: UInt32[Array, ""],
     stretch: _Stretch,
-) -> tuple[State, StepInfo]:
+) -> tuple[PyTree, StepInfo]:
     if plan.num_devices == 1:
         return _steps(plan, hyper, posterior, state, seed, stretch)
     specs = _specs(state, plan.split)
@@ -176,14 +148,13 @@ def _steps(
     plan: _Plan,
     hyper: dict[str, Float[Array, ""]],
     posterior: Posterior,
-    state: State,
+    state: PyTree,
     seed: UInt32[Array, ""],
     stretch: _Stretch,
-) -> tuple[State, StepInfo]:
+) -> tuple[PyTree, StepInfo]:
     kernel, key = _kernel(plan, hyper, posterior), _key(plan.phase, seed)
     step = kernel.adapt if plan.phase == "warmup" else kernel.step
-    own = _restored(plan, hyper, posterior, state)
-    _, info = jax.eval_shape(step, key, own)
+    _, info = jax.eval_shape(step, key, state)
     trace = jax.tree.map(lambda leaf: jnp.zeros((CAPACITY, *leaf.shape), leaf.dtype), info)
 
     def body(index: Int[Array, ""], carry: tuple[PyTree, StepInfo]) -> tuple[PyTree, StepInfo]:
@@ -191,8 +162,7 @@ def _steps(
         state, info = step(jax.random.fold_in(key, stretch.start + index), state)
         return state, jax.tree.map(lambda buffer, leaf: buffer.at[index].set(leaf), trace, info)
 
-    own, trace = jax.lax.fori_loop(0, stretch.length, body, (own, trace))
-    return _flat(own), trace
+    return jax.lax.fori_loop(0, stretch.length, body, (state, trace))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,14 +174,12 @@ class Ensemble:
         posterior: Where it samples, in the sampler's dtype.
         num_chains: Chains advanced side by side.
         seed: The run's seed. Every key is ``fold_in(fold_in(key(seed), phase), draw)``.
-        call: Evaluates ``function(plan, *arguments)``, as :func:`lambda_hat.sampling.jit.jitted` does.
     """
 
     sampler: Sampler
     posterior: Posterior
     num_chains: int
     seed: int
-    call: Callable[..., Any] = jitted
 
     def _static(self, phase: Phase) -> tuple[_Plan, dict[str, float]]:
         static, hyper = _split(self.sampler)
@@ -224,47 +192,46 @@ class Ensemble:
             return None
         # The arrays that have a chain axis are those that fewer chains make smaller.
         fewer = dataclasses.replace(self, num_chains=self.num_chains // num_devices).template()
-        split = tuple(name for name, leaf in self.template().items() if leaf.shape != fewer[name].shape)
+        pairs = zip(jax.tree.leaves(self.template()), jax.tree.leaves(fewer), strict=True)
+        split = tuple(all_chains.shape != share.shape for all_chains, share in pairs)
         everywhere = NamedSharding(_mesh(num_devices), _WHOLE)
 
         def share(leaf: Array) -> Array:
-            # By way of the host: so all devices of a CPU read the same memory, and none gets a copy.
+            # Through host memory, so that CPU devices alias one buffer.
             return jax.device_put(np.asarray(leaf), everywhere, may_alias=True)
 
         return _Sharing(num_devices, split, jax.tree.map(share, self.posterior))
 
-    def init(self) -> tuple[State, StepInfo]:
+    def init(self) -> tuple[PyTree, StepInfo]:
         """The chains' first state, and what it cost."""
         plan, hyper = self._static("init")
-        state, info = self.call(_init, plan, hyper, self.posterior, np.uint32(self.seed))
-        gradients = np.asarray(info.gradients, np.int64) * self._rows_a_gradient
+        state, info = jitted(_init, plan, hyper, self.posterior, np.uint32(self.seed))
+        gradients = np.asarray(info.gradients, np.int64) * self._rows_per_gradient
         return state, info._replace(gradients=gradients)
 
     @property
-    def _rows_a_gradient(self) -> int:
-        return rows_a_gradient(self.sampler, self.posterior.num_data)
+    def _rows_per_gradient(self) -> int:
+        return self.sampler.traits.rows_per_gradient(self.posterior.num_data)
 
-    def template(self) -> State:
+    def template(self) -> PyTree:
         """Shapes and dtypes of the state, without computing it: what a checkpoint must fit."""
         plan, hyper = self._static("init")
         return jax.eval_shape(functools.partial(_init, plan), hyper, self.posterior, np.uint32(self.seed))[0]
 
-    @staticmethod
-    def tuned(state: State) -> dict[str, float]:
-        """What warm-up has chosen (or was given), by the names of the samplers' fields."""
-        places = {name.lstrip("0123456789"): leaf for name, leaf in state.items()}
-        return {name: float(places[at]) for name in _TUNED for at in (f".{name}", f".tuned.{name}") if at in places}
+    def tuned(self, state: PyTree) -> dict[str, float]:
+        """What warm-up has chosen (or was given), by the names of the sampler's fields."""
+        return {name: float(value) for name, value in self.sampler.tuned(state).items()}
 
-    def finish(self, state: State) -> State:
+    def finish(self, state: PyTree) -> PyTree:
         """Freeze what warm-up tuned; ``state`` is consumed."""
         plan, hyper = self._static("sampling")
         if self._sharing is not None:
             state = jax.device_put(state, jax.devices()[0])
-        return self.call(_finish, plan, hyper, self.posterior, state)
+        return jitted(_finish, plan, hyper, self.posterior, state)
 
     def advance(
-        self, state: State, phase: Phase, start: int, length: int
-    ) -> tuple[State, dict[str, Shaped[np.ndarray, "draw chain"]]]:
+        self, state: PyTree, phase: Phase, start: int, length: int
+    ) -> tuple[PyTree, dict[str, Shaped[np.ndarray, "draw chain"]]]:
         """``length`` steps of ``phase`` from step ``start``; ``state`` is consumed.
 
         A length of 0 compiles and does no work. Returns the new state and the trace, cut to ``length``.
@@ -277,9 +244,9 @@ class Ensemble:
             num_chains = self.num_chains // sharing.num_devices
             plan = plan._replace(num_chains=num_chains, num_devices=sharing.num_devices, split=sharing.split)
             posterior, state = sharing.posterior, sharing.placed(state)
-        state, trace = self.call(_advance, plan, hyper, posterior, state, seed, stretch)
+        state, trace = jitted(_advance, plan, hyper, posterior, state, seed, stretch)
         # Cut on the host: on the device every new length would be a new program.
         columns = {name: np.asarray(leaf)[:length] for name, leaf in trace._asdict().items()}
-        # In rows: see rows_a_gradient.
-        columns["gradients"] = columns["gradients"].astype(np.int64) * self._rows_a_gradient
+        # In rows: see rows_per_gradient.
+        columns["gradients"] = columns["gradients"].astype(np.int64) * self._rows_per_gradient
         return state, columns

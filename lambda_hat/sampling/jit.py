@@ -1,5 +1,5 @@
-"""How the core's functions are compiled: ``function(plan, *arguments)``, whose plan is static and whose argument
-``state``, if it has one, is consumed."""
+"""How the ensemble's functions are compiled: ``plan``, their first argument, is static; an argument named ``state`` is
+consumed."""
 
 import functools
 import inspect
@@ -11,7 +11,7 @@ import jax
 # XLA leaves products and sums to YNNPACK. In float64 its products take two thirds of the time of XLA's own. In float32
 # XLA's take up to a seventh less, but not from a million parameters on (docs/benchmark.md).
 _MANY_PARAMETERS = 1_000_000
-# An experimental option: releases not looked at do without it.
+# An experimental option, known in these releases of JAX alone.
 _IS_KNOWN = jax.__version__.startswith("0.10.")
 
 
@@ -22,13 +22,8 @@ def compiler_options(dtype: str, dim: int) -> dict[str, str] | None:
     return None
 
 
-def consumed(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of the arguments that a function consumes."""
-    return tuple(name for name in inspect.signature(function).parameters if name == "state")
-
-
 def jitted(function: Callable[..., Any], plan: Any, *arguments: Any) -> Any:
-    """How a function is called where nothing is kept: JAX traces it at its first call in a process.
+    """``function(plan, *arguments)``, compiled.
 
     Args:
         function: Pure; ``plan`` is the name of its first argument.
@@ -40,9 +35,6 @@ def jitted(function: Callable[..., Any], plan: Any, *arguments: Any) -> Any:
 
 @functools.cache
 def _jitted(function: Callable[..., Any], dtype: str, dim: int) -> Callable[..., Any]:
-    return jax.jit(
-        function,
-        static_argnames="plan",
-        donate_argnames=consumed(function),
-        compiler_options=compiler_options(dtype, dim),
-    )
+    consumed = [name for name in inspect.signature(function).parameters if name == "state"]
+    options = compiler_options(dtype, dim)
+    return jax.jit(function, static_argnames="plan", donate_argnames=consumed, compiler_options=options)
