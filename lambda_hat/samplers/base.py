@@ -33,6 +33,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from lambda_hat.config.job import ConfigError, Dtype
 from lambda_hat.posterior import Posterior
+from lambda_hat.samplers._limits import LEAST_DIM_SHARED
 
 
 class StepInfo(NamedTuple):
@@ -53,9 +54,6 @@ class StepInfo(NamedTuple):
 
 # The axis of the mesh along which devices share out the chains.
 CHAINS = "chains"
-# Parameters from which on the chains run in groups. Below, what an operation costs to start counts: a group of 2 takes
-# a quarter more time a chain than 8 chains at once with 300 parameters, and no more with 985 (docs/benchmark.md).
-LEAST_DIM_SHARED = 900
 # Optional arguments of step_info.
 _FLOATS = ("virial", "energy", "log_weight", "acceptance", "coarse_loss", "coarse_virial", "work")
 
