@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lambda_hat.posterior import Posterior, localise
-from lambda_hat.samplers.base import group_size, is_in_pairs
+from lambda_hat.samplers.base import group_size
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.sgld import SGLD
 from lambda_hat.samplers.vi import VI
@@ -26,7 +26,7 @@ class Both:
     """Two runs of the same chains, on two devices and on one; each of the two has one group of chains."""
 
     def __init__(self, sampler: Any, posterior: Posterior, monkeypatch: pytest.MonkeyPatch):
-        num_chains = 2 * group_size(4, posterior.dim, in_pairs=is_in_pairs(sampler))
+        num_chains = 2 * group_size(4, posterior.dim, in_pairs=sampler.traits.in_pairs)
         self.two = Run(sampler, posterior, num_chains)
         assert self.two.ensemble._sharing is not None
         monkeypatch.setattr(chain, "_num_devices", lambda *_: 1)
@@ -84,16 +84,33 @@ def test_a_network_has_the_same_chains_on_two_devices(sampler: Any, monkeypatch:
     both.advance("sampling", 3)
 
 
-def _in_a_process(num_cores: int, argument: str, told: str) -> str:
-    """What a process prints that may use so many cores, and calls ``one_a_core(argument)`` before it loads JAX."""
-    cores = sorted(os.sched_getaffinity(0))[:num_cores]
-    code = (
-        f"import os; os.sched_setaffinity(0, {cores}); from lambda_hat.sampling.devices import one_a_core; "
-        f"one_a_core({argument}); import jax; devices = jax.devices(); print({told})"
-    )
+_IMPORTS = """
+import importlib, os, pkgutil
+import jax
+from jax._src import xla_bridge
+import lambda_hat.samplers, lambda_hat.targets
+from lambda_hat.sampling.devices import one_a_core
+for package in ({packages}):
+    for found in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(found.name)
+"""
+_SAMPLERS = _IMPORTS.format(packages="lambda_hat.samplers,")
+
+
+def _printed(code: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def _in_a_process(num_cores: int, argument: str, told: str) -> str:
+    """What a process prints that may use so many cores, and calls ``one_a_core(argument)`` once all samplers are
+    imported, as a command does that has read its job."""
+    cores = sorted(os.sched_getaffinity(0))[:num_cores]
+    return _printed(
+        f"import os; os.sched_setaffinity(0, {cores}){_SAMPLERS}"
+        f"one_a_core({argument}); devices = jax.devices(); print({told})"
+    )
 
 
 @pytest.mark.parametrize("num_cores", [1, 2])
@@ -110,6 +127,18 @@ def test_a_target_of_few_parameters_has_one_device_and_one_thread(dim: int, expe
     names = "(open(f'/proc/self/task/{task}/comm').read() for task in os.listdir('/proc/self/task'))"
     told = f"len(devices), sum('XLAEigen' in name for name in {names})"
     assert _in_a_process(2, f"{{'dim': {dim}}}", told) == f"{usable} {usable}"
+
+
+def test_a_backend_that_runs_keeps_its_devices() -> None:
+    """Sees JAX asked too late for another number of devices, an error, and an environment changed for nothing."""
+    told = "[name for name in ('NPROC', 'XLA_FLAGS', 'OPENBLAS_NUM_THREADS') if name in os.environ]"
+    assert _printed(f"{_SAMPLERS}jax.devices(); one_a_core(); print(len(jax.devices()), {told})") == "1 []"
+
+
+def test_importing_samplers_and_targets_starts_no_backend() -> None:
+    """Sees planning take a GPU, or the number of devices settled before one_a_core asks for it."""
+    imports = _IMPORTS.format(packages="lambda_hat.samplers, lambda_hat.targets")
+    assert _printed(f"{imports}print(xla_bridge.backends_are_initialized())") == "False"
 
 
 @pytest.mark.parametrize("dim", [899, 900])
