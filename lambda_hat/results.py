@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_hat.store.index import read_row
 from lambda_hat.store.layout import RunRef, Store
-from lambda_hat.store.records import Record, config_fields, model_and_data, read_record, sweep_runs, varying, words
+from lambda_hat.store.records import Record, config_fields, model_and_data, read_record, varying, words
+from lambda_hat.store.sweeps import sweep_names, sweep_runs
 
 if TYPE_CHECKING:
     import pandas
@@ -83,8 +84,9 @@ def _find(store: Store, name: str) -> list[RunRef]:
         found = [RunRef(path.parent.name, path.name, path) for path in store.root.glob(f"targets/tgt_*/{name}*")]
         run_id = _only(name, [ref.run_id for ref in found], f"a run of the store {store.root}")
         return [ref for ref in found if ref.run_id == run_id]
-    names = sorted(path.parent.name for path in store.root.glob("sweeps/*/manifest.json"))
-    return sweep_runs(store, _only(name, names, f"a sweep, a run, or a run's folder, of the store {store.root}"))
+    return sweep_runs(
+        store, _only(name, sweep_names(store), f"a sweep, a run, or a run's folder, of the store {store.root}")
+    )
 
 
 def _only(name: str, known: list[str], needed: str) -> str:

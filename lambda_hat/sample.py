@@ -21,11 +21,11 @@ def sample(config: "DictConfig") -> None:
     from lambda_hat.config.command_line import job_of
     from lambda_hat.run.summary import other_code, sentences
     from lambda_hat.store.layout import Store
-    from lambda_hat.store.runs import finished, set_aside
+    from lambda_hat.store.runs import archive, finished
 
     job = job_of(config)
     store = Store(job.store.root)
-    analysis = None if job.rerun else finished(job, store)
+    analysis = None if job.rerun else finished(store, job.target_id, job.run_id, job.budget)
     if config.dry_run:
         fate = "would be made" if analysis is None else "is finished"
         print(f"{job.run_id} {fate}: {store.run_dir(job.target_id, job.run_id)}")
@@ -33,7 +33,7 @@ def sample(config: "DictConfig") -> None:
     is_found = analysis is not None
     if analysis is None:
         if job.rerun:
-            set_aside(job, store)
+            archive(store, job.target_id, job.run_id)
         with nothing_freed():
             from lambda_hat.run.progress import terminal_reporter
             from lambda_hat.sampling.devices import one_a_core

@@ -15,10 +15,10 @@ from lambda_hat.launch.manifest import Place
 from lambda_hat.launch.plan import plan_jobs
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.launch.submit import submit
-from lambda_hat.launch.sweep import OVER, RunState, Sweep, is_held
+from lambda_hat.launch.sweep import OVER, RunState, Sweep
 from lambda_hat.store.layout import Store, StoreError, read_config, write_status
-from lambda_hat.store.lease import Owner, sight
-from lambda_hat.store.runs import set_aside
+from lambda_hat.store.lease import process_here
+from lambda_hat.store.runs import archive
 
 
 class Failure(NamedTuple):
@@ -82,7 +82,7 @@ def retry(sweep: Sweep, *, finished: bool = False, wait: bool = True) -> Sweep:
     jobs = [_frozen(sweep.store, state) for state in again]
     if finished:
         for job in jobs:
-            set_aside(job, sweep.store)
+            archive(sweep.store, job.target_id, job.run_id)
     plan = plan_jobs(jobs, sweep.store, sweep.name)
     return submit(plan, backend_from(sweep.manifest().backend), sweep.store, wait)
 
@@ -120,13 +120,10 @@ def cancel(sweep: Sweep) -> list[str]:
 
 def _stop_processes(sweep: Sweep, live: Iterable[RunState]) -> None:
     """SIGTERM to this sweep's driver and local elements, where they run on this machine."""
-    here = Owner.current()
     local = [state for state in live if state.job is None]
     folders = [sweep.directory, *(sweep.store.run_dir(state.run.target, state.run_id) for state in local)]
     for folder in folders:
-        seen = sight(folder)
-        if seen is None or seen.owner is None or not is_held(folder):
-            continue
-        if seen.owner.machine == here.machine and seen.owner.pid != here.pid:
+        pid = process_here(folder)
+        if pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(seen.owner.pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGTERM)

@@ -12,7 +12,7 @@ from lambda_hat.launch.backend import backend_from
 from lambda_hat.launch.plan import Plan, plan_jobs
 from lambda_hat.run.progress import PlainReporter, Reporter, terminal_reporter
 from lambda_hat.store.layout import Store
-from lambda_hat.store.runs import set_aside
+from lambda_hat.store.runs import archive
 
 if TYPE_CHECKING:
     from lambda_hat.launch.sweep import Sweep
@@ -69,7 +69,7 @@ def drive(request: Request) -> Plan:
 
     for job in plan.missing:
         if job.rerun:
-            set_aside(job, store)
+            archive(store, job.target_id, job.run_id)
     sweep = submit(plan, backend, store, wait=options.wait)
     if options.wait:
         raise_if_failed(plan, print_outcome(plan, store, sweep))

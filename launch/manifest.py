@@ -12,20 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from lambda_hat.store.layout import Document, Store, StoreError, read_json, read_status, write_json
+from lambda_hat.store.layout import Document, Store, read_json, read_status, write_json
+from lambda_hat.store.sweeps import SweepRun, read_manifest
 
 SCHEMA = 1
 # States of a status.json after which nothing more is done for a submission.
 SETTLED = ("finished", "failed", "cancelled")
 Kind = Literal["targets", "runs"]
-
-
-class Run(NamedTuple):
-    """One run of a sweep, as far as a status table needs it without reading its config."""
-
-    target: str
-    sampler: str
-    label: str
 
 
 @dataclass
@@ -111,7 +104,7 @@ class Manifest:
     name: str
     experiment: str
     backend: dict[str, Any]
-    runs: dict[str, Run] = field(default_factory=dict)
+    runs: dict[str, SweepRun] = field(default_factory=dict)
     arrays: list[Array] = field(default_factory=list)
 
     @classmethod
@@ -121,12 +114,9 @@ class Manifest:
         Raises:
             StoreError: there is no such sweep.
         """
-        document = read_json(sweep_dir / "manifest.json")
-        if document is None:
-            raise StoreError(f"cannot read {sweep_dir}: there is no such sweep; the sweeps are the folders beside it")
-        runs = {run_id: Run(**run) for run_id, run in document["runs"].items()}
-        arrays = [Array(**array) for array in document["arrays"]]
-        return cls(document["name"], document["experiment"], document["backend"], runs, arrays)
+        read = read_manifest(sweep_dir)
+        arrays = [Array(**array) for array in read.arrays]
+        return cls(read.name, read.experiment, read.backend, read.runs, arrays)
 
     def save(self, store: Store) -> None:
         document = {

@@ -60,7 +60,7 @@ def plan_jobs(jobs: Iterable[Job], store: Store, name: str | None = None) -> Pla
     found: dict[str, Path] = {}
     unbuilt: dict[str, Job] = {}
     for run_id, job in distinct.items():
-        analysis = None if job.rerun else finished(job, store)
+        analysis = None if job.rerun else finished(store, job.target_id, job.run_id, job.budget)
         if analysis is not None:
             found[run_id] = analysis
         elif job.target_id not in unbuilt and store.read_meta(job.target_id) is None:

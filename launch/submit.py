@@ -11,12 +11,13 @@ from lambda_hat.config.job import ConfigError, Job
 from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.local.detached import Detached
 from lambda_hat.launch.local.pool import Pool, in_order
-from lambda_hat.launch.manifest import Array, Manifest, Run
+from lambda_hat.launch.manifest import Array, Manifest
 from lambda_hat.launch.plan import Plan, label
 from lambda_hat.launch.sweep import Sweep
 from lambda_hat.run.progress import Reporter, terminal_reporter
 from lambda_hat.store.layout import Store, write_config
 from lambda_hat.store.lease import Lease, LeaseHeld, Owner
+from lambda_hat.store.sweeps import SweepRun
 
 
 class SweepStopped(RuntimeError):
@@ -109,7 +110,7 @@ def manifest_of(plan: Plan, backend: Backend, store: Store) -> Manifest:
     else:
         manifest = Manifest(plan.name, plan.experiment, dict(backend.config))
     for job in plan.jobs:
-        manifest.runs[job.run_id] = Run(job.target_id, job.sampler_name, label(job))
+        manifest.runs[job.run_id] = SweepRun(job.target_id, job.sampler_name, label(job))
     manifest.save(store)
     return manifest
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from lambda_hat.config.job import parse_job
-from lambda_hat.launch.manifest import SETTLED, Array, Manifest, Run, Submission, news
+from lambda_hat.launch.manifest import SETTLED, Array, Manifest, Submission, news
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.run.progress import Reporter
-from lambda_hat.store.layout import Document, Store, StoreError, read_config, write_status
-from lambda_hat.store.lease import STALE_SECONDS, Owner, sight
-from lambda_hat.store.runs import finished
+from lambda_hat.store.layout import Document, Store, StoreError, write_status
+from lambda_hat.store.lease import is_held
+from lambda_hat.store.runs import finished, read_frozen_config
+from lambda_hat.store.sweeps import SweepRun
 
 State = Literal[
     "queued", "running", "held", "unknown",
@@ -40,7 +40,7 @@ class RunState(NamedTuple):
     """One line of the status table."""
 
     run_id: str
-    run: Run
+    run: SweepRun
     fate: Fate
     status: Document
     job: str | None
@@ -102,14 +102,6 @@ class Tracker:
         if submission.sweep not in self._manifests:
             self._manifests[submission.sweep] = Manifest.load(self._store.sweep_dir(submission.sweep))
         return self._manifests[submission.sweep].arrays[submission.array]
-
-
-def is_held(folder: Path) -> bool:
-    """Whether somebody works there and, as far as one can tell without claiming it, lives."""
-    seen = sight(folder)
-    if seen is None or seen.is_released or (seen.owner is not None and seen.owner.yields_to(Owner.current())):
-        return False
-    return time.time() - seen.beat < STALE_SECONDS
 
 
 def _on_slurm(job: str, found: cluster.JobState | None, status: Document | None) -> Fate:
@@ -178,8 +170,8 @@ class Sweep:
         """A process may be killed between its last two writes: the result counts, not the status."""
         if fate.state in OVER:
             try:
-                config = read_config(folder)
-                if config is not None and finished(parse_job(config), self.store) is not None:
+                frozen = read_frozen_config(folder)
+                if frozen is not None and finished(self.store, *frozen.ref[:2], frozen.budget) is not None:
                     return Fate("finished")
             except StoreError as error:  # one damaged run is no reason to tell nothing of the others
                 return Fate(fate.state, f"{fate.reason}; {error}" if fate.reason else str(error))

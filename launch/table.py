@@ -75,7 +75,7 @@ def read_rows(jobs: Sequence[Job], store: Store, fates: Mapping[str, tuple[str, 
     """
     rows: list[Row] = []
     for job, setting in zip(jobs, settings(jobs), strict=True):
-        is_finished = finished(job, store) is not None
+        is_finished = finished(store, job.target_id, job.run_id, job.budget) is not None
         analysis = store.read_analysis(job.target_id, job.run_id) if is_finished else None
         status = read_status(store.run_dir(job.target_id, job.run_id)) or {}
         told = str(status.get("state", "missing")), str(status.get("error") or "")

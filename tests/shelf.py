@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 
 from lambda_hat.cli.__main__ import app
 from lambda_hat.config.job import Job
-from lambda_hat.launch.manifest import Array, Manifest, Run
+from lambda_hat.launch.manifest import Array, Manifest
 from lambda_hat.launch.underway import under_way
 from lambda_hat.store.housekeeping.gc import Item, judge
 from lambda_hat.store.layout import Store, write_config, write_json, write_status
+from lambda_hat.store.sweeps import SweepRun
 from tests.jobs import HMC, SGLD, make_job
 from tests.results import publish
 
@@ -47,7 +48,7 @@ def at(folder: Path, when: float) -> None:
 
 def submit(jobs: Sequence[Job], store: Store, name: str = "dev-0", experiment: str = "dev") -> None:
     """Enter ``jobs`` in the manifest of a sweep, and the sweep in their folders."""
-    runs = {job.run_id: Run(job.target_id, job.sampler_name, "toy") for job in jobs}
+    runs = {job.run_id: SweepRun(job.target_id, job.sampler_name, "toy") for job in jobs}
     Manifest(name, experiment, {}, runs).enter(Array("runs", [[run_id] for run_id in runs]), store)
 
 

@@ -65,7 +65,8 @@ def _heading_of_all(root: Path) -> "Heading":
 def _records(store: "Store", sweeps: "list[Sweep]", *, everything: bool) -> "tuple[list[Record], dict[str, Path]]":
     """The runs with their fates, and a log for every cause of failure."""
     from lambda_hat.launch.actions import failures
-    from lambda_hat.store.records import read_record, sweep_runs
+    from lambda_hat.store.records import read_record
+    from lambda_hat.store.sweeps import sweep_runs
 
     fates: dict[str, tuple[str, str]] = {}
     logs: dict[str, Path] = {}
@@ -80,7 +81,7 @@ def _records(store: "Store", sweeps: "list[Sweep]", *, everything: bool) -> "tup
 
 def _seen(record: "Record") -> "Record":
     """A run of no sweep says that it runs until it can say something else: killed, it never does."""
-    from lambda_hat.launch.sweep import is_held
+    from lambda_hat.store.lease import is_held
 
     if record.state != "running" or is_held(record.ref.folder):
         return record

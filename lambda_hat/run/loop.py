@@ -20,7 +20,6 @@ from lambda_hat.estimation.estimate import Setting, quick_llc
 from lambda_hat.posterior import localise
 from lambda_hat.run import publish as results
 from lambda_hat.run.accounting import Ledger, Pace
-from lambda_hat.run.claim import take_turn
 from lambda_hat.run.memory import give_back
 from lambda_hat.run.progress import Log, Reporter, Silent
 from lambda_hat.run.provenance import place, provenance
@@ -32,7 +31,7 @@ from lambda_hat.sampling.ensemble import CAPACITY, Ensemble
 from lambda_hat.store import checkpoint
 from lambda_hat.store.layout import Store, StoreError, open_log, write_config, write_status
 from lambda_hat.store.lease import Lease, LeaseLost
-from lambda_hat.store.runs import finished
+from lambda_hat.store.runs import claim, finished
 
 __all__ = ["Interrupted", "Outcome", "RunError", "Stop", "ensure_target", "execute"]
 
@@ -54,7 +53,7 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
     """Make the run, or find it finished, and return where its analysis is.
 
     Args:
-        job: What to run. ``rerun`` is not looked at: who submits calls :func:`lambda_hat.store.runs.set_aside`.
+        job: What to run. ``rerun`` is not looked at: who submits calls :func:`lambda_hat.store.runs.archive`.
         store: Where it lives.
         reporter: Who is told how it goes.
         stop: Set its ``signum`` from a signal handler of your own to end the run after the current chunk.
@@ -65,14 +64,15 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
         lambda_hat.store.lease.LeaseLost: a newer owner has taken the run over.
     """
     reporter = reporter or Silent()
-    found = finished(job, store)
+    asked = store, job.target_id, job.run_id, job.budget
+    found = finished(*asked)
     if found is not None:
         return Outcome(found, was_found=True)
     directory = store.run_dir(job.target_id, job.run_id)
     with compilation_cache(store.cache_dir) as cache:
         ensure_target(job, store, reporter)
         directory.mkdir(parents=True, exist_ok=True)
-        lease = take_turn(directory, lambda: finished(job, store) is not None, reporter)
+        lease = claim(directory, lambda: finished(*asked) is not None, reporter.line)
         if lease is None:
             return execute(job, store, reporter, stop)
         with lease, open_log(directory) as file:

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from lambda_hat.config.job import ConfigError, Job
-from lambda_hat.run.claim import take_turn
 from lambda_hat.run.progress import Reporter, Silent
 from lambda_hat.run.provenance import provenance
 from lambda_hat.store.layout import Store, StoreError, write_status
+from lambda_hat.store.runs import claim
 from lambda_hat.targets.base import Built, Target
 
 
@@ -28,7 +28,7 @@ def ensure_target(job: Job, store: Store, reporter: Reporter | None = None) -> d
     """Find or build the job's target and return its meta.json; of several builders, one builds and all read."""
     reporter, folder = reporter or Silent(), store.target_dir(job.target_id)
     while (meta := store.read_meta(job.target_id)) is None:
-        lease = take_turn(folder, lambda: store.read_meta(job.target_id) is not None, reporter)
+        lease = claim(folder, lambda: store.read_meta(job.target_id) is not None, reporter.line)
         if lease is None:
             continue
         with lease:

@@ -74,7 +74,7 @@ def read_row(store: Store, ref: RunRef) -> Row:
     row: Row = {
         "run": ref.run_id,
         "target": ref.target_id,
-        "sampler": ref.run_id.removeprefix("run_").rpartition("_")[0],
+        "sampler": ref.sampler,
     }
     try:
         status, submission = read_status(ref.folder) or {}, read_json(ref.folder / "submitted.json")

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, Self, TextIO
 
 import numpy as np
 
@@ -95,6 +95,16 @@ class RunRef(NamedTuple):
     run_id: str
     folder: Path
 
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """The run that lives in ``folder``."""
+        return cls(folder.parent.name, folder.name, folder)
+
+    @property
+    def sampler(self) -> str:
+        """The sampler's short name, which the id bears."""
+        return self.run_id.removeprefix("run_").rpartition("_")[0]
+
 
 @dataclass(frozen=True)
 class Store:
@@ -136,7 +146,7 @@ class Store:
         with explained("scan", self.root):
             for target in sorted(self.root.glob("targets/tgt_*")):
                 for folder in sorted(target.glob("run_*")):
-                    yield RunRef(target.name, folder.name, folder)
+                    yield RunRef.of(folder)
 
     def publish_target(
         self,
@@ -195,21 +205,6 @@ class Store:
                     )
         arrays = read_npz(folder / "data.npz").arrays
         return StoredTarget(arrays, read_npz(folder / "params.npz").arrays["w0"], meta)
-
-    def retire(self, folder: Path) -> Path:
-        """Move what a run has done to ``.trash/`` so that it is made anew; returns the new place. Hold its lease.
-
-        The leases stay: they fence off whoever may still be at work on what is retired.
-        """
-        trash = self.root / ".trash" / f"{folder.parent.name}-{folder.name}-{uuid.uuid4().hex[:8]}"
-        with explained("retire", folder):
-            trash.mkdir(parents=True)
-            # The result goes first: a run that is half moved is an unfinished run.
-            for path in sorted(folder.iterdir(), key=lambda path: path.name != "analysis.json"):
-                if not path.name.startswith(("lease-", ".")):
-                    os.rename(path, trash / path.name)
-            sync_dir(folder)
-        return trash
 
     def _staging_dir(self) -> Path:
         path = self.root / ".tmp" / uuid.uuid4().hex

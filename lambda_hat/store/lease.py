@@ -82,12 +82,28 @@ class Owner:
         job = "" if self.job is None else f" (SLURM job {self.job}, restart {self.restart})"
         return f"process {self.pid} on {self.host}{job}"
 
-    def yields_to(self, other: "Owner") -> bool:
-        """Whether ``other`` knows, without waiting, that this owner is gone: a dead process of the same machine, or
-        the copy of the same SLURM job from before a restart (which may live on, on a node that SLURM gave up)."""
-        if self.job is not None and self.job == other.job and self.restart < other.restart:
-            return True
-        return self.machine == other.machine and not _is_alive(self.pid, self.start)
+
+def owner_lives(
+    owner: Owner | None, seconds_silent: float, observer: Owner | None = None, patience: float = STALE_SECONDS
+) -> bool:
+    """Whether an owner has to be presumed alive: the one answer on which claims, status, gc and tuning act.
+
+    A dead process of the observer's machine is gone at once, and so is the copy of the observer's SLURM job from before
+    a restart (which may live on, on a node that SLURM gave up). Any other owner is gone once it is silent for long.
+
+    Args:
+        owner: Who holds the thing; None if its description cannot be read.
+        seconds_silent: Since its last heartbeat.
+        observer: Who asks; by default this process.
+        patience: How many seconds of silence are allowed.
+    """
+    observer = observer or Owner.current()
+    if owner is not None:
+        if owner.job is not None and owner.job == observer.job and owner.restart < observer.restart:
+            return False
+        if owner.machine == observer.machine and not _process_lives(owner.pid, owner.start):
+            return False
+    return seconds_silent < patience
 
 
 def _machine() -> str:
@@ -98,7 +114,7 @@ def _machine() -> str:
     return socket.gethostname()
 
 
-def _is_alive(pid: int, start: int | None) -> bool:
+def _process_lives(pid: int, start: int | None) -> bool:
     try:
         with contextlib.suppress(PermissionError):  # it lives, and is another user's
             os.kill(pid, 0)
@@ -142,8 +158,8 @@ def fence(folder: Path, epoch: int) -> None:
             raise LeaseLost(folder, epoch)
 
 
-class Sighting(NamedTuple):
-    """The newest lease of a folder: its epoch, who holds it (None if that cannot be read), when it last beat."""
+class LeaseSeen(NamedTuple):
+    """A lease as others see it: its epoch, who holds it (None if that cannot be read), when it last beat."""
 
     epoch: int
     owner: Owner | None
@@ -154,14 +170,30 @@ class Sighting(NamedTuple):
         return self.beat == _RELEASED
 
 
-def sight(folder: Path) -> Sighting | None:
+def newest_lease(folder: Path) -> LeaseSeen | None:
     """The newest lease of ``folder``, or None."""
     with explained("see the lease of", folder):
         while (epoch := max(_epochs(folder), default=0)) > 0:
             path = lease_path(folder, epoch)
             if (beat := _modified(path)) is not None:  # else it was pruned since, and there is a newer one
-                return Sighting(epoch, _read(path), beat)
+                return LeaseSeen(epoch, _read(path), beat)
     return None
+
+
+def is_held(folder: Path, patience: float = STALE_SECONDS) -> bool:
+    """Whether somebody works in ``folder`` and, as far as one can tell without claiming it, lives."""
+    seen = newest_lease(folder)
+    if seen is None or seen.is_released:
+        return False
+    return owner_lives(seen.owner, time.time() - seen.beat, patience=patience)
+
+
+def process_here(folder: Path) -> int | None:
+    """The id of the process of this machine that works in ``folder``, unless it is this process; else None."""
+    seen, here = newest_lease(folder), Owner.current()
+    if seen is None or seen.owner is None or seen.owner.machine != here.machine or seen.owner.pid == here.pid:
+        return None
+    return seen.owner.pid if is_held(folder) else None
 
 
 class Lease:
@@ -255,11 +287,10 @@ def _try_next(folder: Path, owner: Owner, ticket: Path) -> int | None:
     """The epoch that is now ours; None if somebody else was quicker, to look again."""
     # Both times are the file server's: the clocks of hosts may differ by minutes.
     os.utime(ticket)
-    newest = sight(folder)
+    newest = newest_lease(folder)
     if newest is not None and not newest.is_released:
         age = ticket.stat().st_mtime - newest.beat
-        is_gone = newest.owner is not None and newest.owner.yields_to(owner)
-        if age < STALE_SECONDS and not is_gone:
+        if owner_lives(newest.owner, age, owner):
             raise LeaseHeld(folder, newest.owner, age)
     epoch = 1 if newest is None else newest.epoch + 1
     path = lease_path(folder, epoch)

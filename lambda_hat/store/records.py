@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lambda_hat.store.layout import Document, RunRef, Store, StoreError, read_config, read_json, read_status
+from lambda_hat.store.layout import Document, RunRef, Store, StoreError, read_config, read_status
 
 # What makes a run the run it is: the rest of a config (budget, store) is no part of its id.
 _COMPARED = ("model", "data", "teacher", "training", "posterior", "sampler", "num_chains", "seed")
@@ -37,7 +37,7 @@ class Record:
 
     @property
     def sampler(self) -> str:
-        return self.ref.run_id.removeprefix("run_").rpartition("_")[0]
+        return self.ref.sampler
 
 
 def read_record(store: Store, ref: RunRef, fate: tuple[str, str] | None = None) -> Record:
@@ -72,19 +72,6 @@ def _told(ref: RunRef, status: Document, analysis: Document | None) -> tuple[str
     if analysis is not None:
         return "finished", ""
     return ("queued" if (ref.folder / "submitted.json").exists() else "missing"), ""
-
-
-def sweep_runs(store: Store, name: str) -> list[RunRef]:
-    """The runs of a sweep, in the order of its manifest.
-
-    Raises:
-        StoreError: there is no such sweep.
-    """
-    document = read_json(store.sweep_dir(name) / "manifest.json")
-    if document is None:
-        raise StoreError(f"cannot read {store.sweep_dir(name)}: there is no such sweep")
-    targets = {run_id: run["target"] for run_id, run in document["runs"].items()}
-    return [RunRef(target, run_id, store.run_dir(target, run_id)) for run_id, target in targets.items()]
 
 
 def model_and_data(config: Mapping[str, Any]) -> tuple[str, str]:

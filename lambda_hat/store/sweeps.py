@@ -1,13 +1,75 @@
-"""The sweeps of a store and their tags, from their manifests; what was read is kept beside the store's index."""
+"""Reads manifest.json, the one document of a sweep (``launch`` writes it), and lists the sweeps of a store.
+
+What was read for the listing is kept beside the store's index.
+"""
 
 import contextlib
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from lambda_hat.store.files import StoreError, explained
-from lambda_hat.store.layout import Document, Store, read_json, write_json
+from lambda_hat.store.layout import Document, RunRef, Store, read_json, write_json
 
 _SCHEMA = 1
+
+
+class SweepRun(NamedTuple):
+    """One run of a sweep, as far as a status table needs it without reading its config."""
+
+    target: str
+    sampler: str
+    label: str
+
+
+class SweepManifest(NamedTuple):
+    """What manifest.json says.
+
+    Args:
+        name: The sweep's name.
+        experiment: Its tag.
+        backend: The launcher preset with which it was submitted.
+        runs: Its runs by id, in the order in which they are listed.
+        arrays: What was submitted, as :class:`lambda_hat.launch.manifest.Array` describes it.
+    """
+
+    name: str
+    experiment: str
+    backend: Document
+    runs: dict[str, SweepRun]
+    arrays: list[Document]
+
+
+def read_manifest(sweep_dir: Path) -> SweepManifest:
+    """Read a sweep's manifest.
+
+    Raises:
+        StoreError: there is no such sweep, or its manifest is damaged.
+    """
+    path = sweep_dir / "manifest.json"
+    document = read_json(path)
+    if document is None:
+        raise StoreError(f"cannot read {sweep_dir}: there is no such sweep; the sweeps are the folders beside it")
+    try:
+        runs = {run_id: SweepRun(**run) for run_id, run in document["runs"].items()}
+        return SweepManifest(document["name"], document["experiment"], document["backend"], runs, document["arrays"])
+    except (AttributeError, KeyError, TypeError) as error:
+        raise StoreError(f"cannot read {path}: it is no manifest of a sweep ({error!r}); submit again") from error
+
+
+def sweep_runs(store: Store, name: str) -> list[RunRef]:
+    """The runs of a sweep, in the order of its manifest.
+
+    Raises:
+        StoreError: there is no such sweep, or its manifest is damaged.
+    """
+    runs = read_manifest(store.sweep_dir(name)).runs
+    return [RunRef(run.target, run_id, store.run_dir(run.target, run_id)) for run_id, run in runs.items()]
+
+
+def sweep_names(store: Store) -> list[str]:
+    """The names of the sweeps that have a manifest."""
+    return sorted(path.parent.name for path in store.root.glob("sweeps/*/manifest.json"))
 
 
 class SweepRecord(NamedTuple):
@@ -63,7 +125,6 @@ def _folders(store: Store) -> list[tuple[str, list[int]]]:
 
 def _read(store: Store, name: str, stamp: list[int]) -> Document | None:
     with contextlib.suppress(StoreError):
-        manifest = read_json(store.sweep_dir(name) / "manifest.json")
-        if manifest is not None:
-            return {"stamp": stamp, "experiment": manifest["experiment"], "runs": list(manifest["runs"])}
+        manifest = read_manifest(store.sweep_dir(name))
+        return {"stamp": stamp, "experiment": manifest.experiment, "runs": list(manifest.runs)}
     return None

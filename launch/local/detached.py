@@ -15,7 +15,7 @@ from lambda_hat.launch.local.pool import Pool, in_order
 from lambda_hat.launch.manifest import Manifest
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.store.layout import Store
-from lambda_hat.store.lease import Lease, LeaseHeld, Owner, sight
+from lambda_hat.store.lease import Lease, LeaseHeld, Owner, newest_lease
 
 _SECONDS_BETWEEN_POLLS = 0.1
 _LONGEST_HANDOVER_S = 60.0
@@ -48,7 +48,7 @@ class Detached:
             PoolDied: it ended before.
         """
         while (code := self._popen.poll()) is None:
-            seen = sight(self._sweep_dir)
+            seen = newest_lease(self._sweep_dir)
             if seen is not None and seen.owner is not None and seen.owner.pid == self._popen.pid:
                 return
             time.sleep(_SECONDS_BETWEEN_POLLS)

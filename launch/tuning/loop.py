@@ -136,7 +136,7 @@ class Tuner:
 
     def _settle_reference(self, bench: Bench, state: RunState | None) -> None:
         job = bench.case.reference
-        if finished(job, self.store) is not None:
+        if finished(self.store, job.target_id, job.run_id, job.budget) is not None:
             analysis = self.store.read_analysis(job.target_id, job.run_id) or {}
             bench.reference = write_reference(bench.folder, analysis)
             if bench.reference is None:
@@ -176,7 +176,7 @@ class Tuner:
         """Tell a trial that has ended, or judge it while it runs."""
         if live.is_pruned:
             self._leave_pruned(bench, study, live, state)
-        elif finished(live.job, self.store) is not None:
+        elif finished(self.store, live.job.target_id, live.job.run_id, live.job.budget) is not None:
             self._complete(bench, study, live)
         elif state is None or not self._is_over(state):
             if state is not None:

@@ -191,7 +191,7 @@ def print_plan(session: Session) -> None:
     tuning, store = session.tuning, session.store
     table.show(f"Plan of {tuning.store.namespace}: {len(session.cases)} problems x {len(tuning.methods)} methods")
     for case in session.cases:
-        is_found = finished(case.reference, store) is not None
+        is_found = finished(store, case.reference.target_id, case.reference.run_id, case.reference.budget) is not None
         fate = "is found" if is_found else "is to be made"
         table.show(f"{case.name}: its reference {case.reference.run_id} {fate}")
         for method in case.methods:

@@ -18,7 +18,7 @@ from lambda_hat.launch.tuning.definition import edited
 from lambda_hat.launch.tuning.problems import Method, Params
 from lambda_hat.launch.tuning.proposals import Mirror
 from lambda_hat.launch.tuning.schema import Optuna
-from lambda_hat.store.lease import STALE_SECONDS, Owner
+from lambda_hat.store.lease import Owner, owner_lives
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -195,7 +195,7 @@ class Study:
         driver = trial.user_attrs.get("driver")
         if driver == self._driver:  # begun by this very driver when the database went away, and then forgotten
             return True
-        if driver is None or not self._database.is_shared or Owner(**driver).yields_to(self._owner):
+        if driver is None or not self._database.is_shared:
             return True
         # By this driver's own clock, and only while the database answered: the clocks of hosts differ.
         if self._outages != self._database.outages:
@@ -203,7 +203,7 @@ class Study:
         beat, now = (driver["pid"], trial.user_attrs.get("heartbeat")), time.monotonic()
         if self._seen.get(trial.number, (None, now))[0] != beat:
             self._seen[trial.number] = (beat, now)
-        return now - self._seen[trial.number][1] > STALE_SECONDS
+        return not owner_lives(Owner(**driver), now - self._seen[trial.number][1], self._owner)
 
     def beat(self) -> None:
         """Tell other drivers that this one lives, and let go of what they took over in the meantime."""

@@ -18,10 +18,10 @@ from lambda_hat.launch.manifest import Manifest, Submission
 from lambda_hat.launch.plan import Plan, plan_jobs
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.launch.submit import enter_here, freeze, manifest_of, pack
-from lambda_hat.launch.sweep import Fate, RunState, Sweep, Tracker, is_held
+from lambda_hat.launch.sweep import Fate, RunState, Sweep, Tracker
 from lambda_hat.run.progress import Reporter
 from lambda_hat.store.layout import Store
-from lambda_hat.store.lease import Lease, LeaseHeld, Owner, sight
+from lambda_hat.store.lease import Lease, LeaseHeld, Owner, is_held, process_here
 
 _MAX_DRIVERS = 100
 
@@ -151,15 +151,10 @@ class Field:
             for place in self._pool.unended():
                 if place == (submission.array, submission.index):
                     self._pool.end(place)
-        seen = sight(folder)
-        if (
-            seen is not None
-            and seen.owner is not None
-            and seen.owner.machine == Owner.current().machine
-            and is_held(folder)
-        ):
+        pid = process_here(folder)
+        if pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(seen.owner.pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGTERM)
 
     def ended(self, jobs: Iterable[Job]) -> set[str]:
         """Ids of those runs whose elements are gone, whatever they left."""

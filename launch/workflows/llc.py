@@ -22,7 +22,7 @@ from lambda_hat.launch.workflows.yaml_file import apply_sets, backend_named, pre
 from lambda_hat.report.promote import DEFAULT_PLOTS, check_plots, promote_page
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.store.layout import RunRef, Store
-from lambda_hat.store.runs import set_aside
+from lambda_hat.store.runs import archive
 
 DEFAULT_CONFIG = Path("conf/workflow/experiments.yaml")
 
@@ -76,7 +76,7 @@ def run(request: Request) -> Plan:
     )
     for job in plan.missing:
         if job.rerun:
-            set_aside(job, store)
+            archive(store, job.target_id, job.run_id)
     sweep = submit(plan, composed.backend, store)
     rows = driver.print_outcome(plan, store, sweep)
     table.show(f"table: {collect(store)}")

@@ -51,6 +51,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     GlobalHydra.instance().clear()
 
 
+def analysis_of(job: Job, store: Store) -> Path | None:
+    return finished(store, job.target_id, job.run_id, job.budget)
+
+
 @pytest.fixture
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """The jobs that got as far as the host loop, which is replaced by one that publishes a canned analysis."""
@@ -60,7 +64,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
         del reporter
         jobs.append(job)
         publish(job, store)
-        return type("Outcome", (), {"analysis": finished(job, store), "was_found": False})
+        return type("Outcome", (), {"analysis": analysis_of(job, store), "was_found": False})
 
     monkeypatch.setattr("lambda_hat.run.loop.execute", execute)
     return jobs
@@ -71,7 +75,9 @@ def test_a_single_run_ends_in_the_path_of_its_analysis(run: Run, executed: list[
     (job,) = executed
     assert ended.code == 0
     assert (job.model.curvatures, job.data.n, job.seed, job.budget.draws) == ((0.01, 0.1, 1, 10), 5000, 3, 100)
-    assert ended.out.splitlines()[-1] == f"analysis: {finished(job, Store(store_root))}"
+    assert (
+        ended.out.splitlines()[-1] == f"analysis: {finished(Store(store_root), job.target_id, job.run_id, job.budget)}"
+    )
     assert "LLC 1.988 ± 0.012" in ended.out
     assert "6.0 s" in ended.out  # the target's build is not the run's
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from lambda_hat.config.job import Job
 from lambda_hat.estimation.statistics import Setting
-from lambda_hat.launch.manifest import Run
 from lambda_hat.launch.sweep import Fate, RunState
 from lambda_hat.samplers.base import StepInfo
 from lambda_hat.store.layout import Store, read_json, write_json
+from lambda_hat.store.sweeps import SweepRun
 from lambda_hat.store.trace_file import write_trace_file
 
 REFERENCE_LLC = 2.0
@@ -63,7 +63,7 @@ class StubRuns:
 
     def _look(self, job: Job) -> RunState:
         folder = self.store.run_dir(job.target_id, job.run_id)
-        run = Run(job.target_id, job.sampler_name, job.sampler_name)
+        run = SweepRun(job.target_id, job.sampler_name, job.sampler_name)
         sent = read_json(folder / "sent.json")
         if sent is None:
             return RunState(job.run_id, run, Fate("missing"), {"ended": 1}, None)

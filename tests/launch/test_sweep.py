@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from lambda_hat.launch.manifest import Array, Manifest, Run, Submission
+from lambda_hat.launch.manifest import Array, Manifest, Submission
 from lambda_hat.launch.sweep import Sweep
 from lambda_hat.store.layout import Store, write_config, write_json
+from lambda_hat.store.sweeps import SweepRun
 from tests.jobs import make_job
 
 
@@ -12,7 +13,7 @@ def test_a_damaged_result_is_told_and_hides_no_other_run(store_root: Path) -> No
     """Sees a `status` that refuses the whole sweep because one run's analysis.json was cut short."""
     store = Store(store_root)
     jobs = [make_job(store_root, seed=seed) for seed in range(2)]
-    runs = {job.run_id: Run(job.target_id, job.sampler_name, "a run") for job in jobs}
+    runs = {job.run_id: SweepRun(job.target_id, job.sampler_name, "a run") for job in jobs}
     arrays = [Array("runs", [[job.run_id] for job in jobs])]
     manifest = Manifest("damaged", "dev", {}, runs, arrays)
     manifest.save(store)

@@ -13,11 +13,12 @@ import numpy as np
 
 from lambda_hat.config.job import Job, parse_job
 from lambda_hat.estimation.estimate import Setting, estimate
-from lambda_hat.launch.manifest import Array, Manifest, Run
+from lambda_hat.launch.manifest import Array, Manifest
 from lambda_hat.run.accounting import Ledger
 from lambda_hat.run.provenance import provenance
 from lambda_hat.run.publish import Origin, analysis
 from lambda_hat.store.layout import Store, write_config, write_json, write_status
+from lambda_hat.store.sweeps import SweepRun
 from lambda_hat.store.trace_file import write_trace_file
 from tests.jobs import HMC, SGLD, job_config
 
@@ -55,7 +56,7 @@ def jobs_of(root: Path, num_targets: int, seeds: int, samplers: Sequence[dict[st
 def fill(root: Path, jobs: Sequence[Job], name: str = "dev-report") -> list[Job]:
     """Make every job a finished run of one sweep. Runs that differ in their seed share a trace, by hard links."""
     store = Store(root)
-    runs = {job.run_id: Run(job.target_id, job.sampler_name, f"toy-{number}") for number, job in enumerate(jobs)}
+    runs = {job.run_id: SweepRun(job.target_id, job.sampler_name, f"toy-{number}") for number, job in enumerate(jobs)}
     Manifest(name, "dev", {}, runs).enter(Array("runs", [[run_id] for run_id in runs]), store)
     kept: dict[str, Kept] = {}
     for number, job in enumerate(jobs):

@@ -14,11 +14,12 @@ import pytest
 from pyarrow import parquet
 
 from lambda_hat.config.job import Job
-from lambda_hat.launch.manifest import Manifest, Run
+from lambda_hat.launch.manifest import Manifest
 from lambda_hat.launch.workflows.collect import collect
 from lambda_hat.store import index
 from lambda_hat.store.files import read_json, write_json
 from lambda_hat.store.layout import RunRef, Store, write_status
+from lambda_hat.store.sweeps import SweepRun
 from tests.shelf import finish, some_jobs, submit
 
 _TICK_S = 0.02
@@ -222,7 +223,7 @@ def tagged(shelf: Shelf) -> Iterator[Callable[[], dict[str, str]]]:
 def test_a_run_has_the_tags_of_all_its_sweeps(shelf: Shelf, tagged: Callable[[], dict[str, str]]) -> None:
     job = shelf.jobs[0]
     assert set(tagged().values()) == {"dev"}
-    Manifest("other", "paper", {}, {job.run_id: Run(job.target_id, "hmc", "")}).save(shelf.store)
+    Manifest("other", "paper", {}, {job.run_id: SweepRun(job.target_id, "hmc", "")}).save(shelf.store)
     assert tagged()[job.run_id] == "dev,paper"
     shutil.rmtree(shelf.store.root / "sweeps")
     assert tagged()[job.run_id] == "dev"  # its own config's

@@ -21,6 +21,7 @@ from lambda_hat.store.layout import (
     write_status,
 )
 from lambda_hat.store.lease import Lease, Owner
+from lambda_hat.store.runs import move_to_trash
 
 ARRAYS = {"inputs": np.arange(6.0).reshape(3, 2), "targets": np.array([0, 1, 0])}
 W0 = np.array([1.0, -2.0])
@@ -183,13 +184,13 @@ def test_a_log_has_one_writer(tmp_path: Path) -> None:
     assert (tmp_path / "log.txt").read_text() == "one\ntwo\n"
 
 
-def test_a_retired_run_starts_anew_behind_its_fence(store_root: Path) -> None:
+def test_an_archived_run_starts_again_behind_its_fence(store_root: Path) -> None:
     store = Store(store_root)
     folder = store.run_dir("tgt_a", "run_hmc_1")
     with Lease.claim(folder, Owner.current()) as lease:
         (folder / "analysis.json").write_text('{"llc": 1.0}')
         (folder / "carry-000001-000000000001.npz").write_bytes(b"state")
-        trash = store.retire(folder)
+        trash = move_to_trash(store, folder)
         lease.check()
     assert store.read_analysis("tgt_a", "run_hmc_1") is None
     assert names(folder) == ["lease-000001.json"]

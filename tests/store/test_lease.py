@@ -22,7 +22,7 @@ from lambda_hat.store.lease import (
     LeaseLost,
     Owner,
     lease_path,
-    sight,
+    newest_lease,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ ELSEWHERE = Owner(host="node7", machine="another boot", pid=1, start=1, job=None
 
 def grow_silent(folder: Path, seconds: float) -> None:
     """Set the newest lease's heartbeat back."""
-    newest = sight(folder)
+    newest = newest_lease(folder)
     assert newest is not None
     then = time.time() - seconds
     os.utime(lease_path(folder, newest.epoch), (then, then))
@@ -58,7 +58,7 @@ def test_a_live_lease_is_held_and_says_by_whom(tmp_path: Path) -> None:
 def test_a_released_lease_is_free_at_once(tmp_path: Path) -> None:
     with Lease.claim(tmp_path, ELSEWHERE) as first:
         first.check()
-    newest = sight(tmp_path)
+    newest = newest_lease(tmp_path)
     assert newest is not None
     assert (newest.epoch, newest.owner, newest.is_released) == (1, ELSEWHERE, True)
     assert Lease.claim(tmp_path, Owner.current()).epoch == 2
@@ -106,7 +106,7 @@ def test_a_dead_process_of_this_machine_is_replaced_at_once(tmp_path: Path) -> N
     wait_for(lambda: lease_module._process_start(process.pid) == -1)
     assert Lease.claim(tmp_path, Owner.current()).epoch == 2
     process.wait()
-    assert not lease_module._is_alive(process.pid, theirs.start)
+    assert not lease_module._process_lives(process.pid, theirs.start)
 
 
 def test_a_reused_pid_is_another_process(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_the_heartbeat_keeps_a_lease_alive_and_stops_when_it_is_lost(tmp_path: P
     lease._thread.join(timeout=60)
     assert not lease._thread.is_alive()
     lease.release()  # of a lost lease: leaves the newer one alone
-    newest = sight(tmp_path)
+    newest = newest_lease(tmp_path)
     assert newest is not None
     assert (newest.epoch, newest.owner, newest.is_released) == (2, newer, False)
 
@@ -212,7 +212,7 @@ def test_a_filesystem_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(lease_module.os, "link", refusing)
     with Lease.claim(tmp_path, ELSEWHERE) as lease:
-        newest = sight(tmp_path)
+        newest = newest_lease(tmp_path)
         assert newest is not None
         assert (newest.epoch, newest.owner) == (lease.epoch, ELSEWHERE)
         assert not lease_module._take(lease_path(tmp_path, 1), lease_path(tmp_path, 1))

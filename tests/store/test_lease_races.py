@@ -40,7 +40,7 @@ def test_a_claimant_that_slept_through_several_owners_is_refused(
     """Between its look and its claim the name it wants was taken, released and pruned, so that it is free again."""
     with Lease.claim(tmp_path, ELSEWHERE):
         pass
-    look = lease_module.sight
+    look = lease_module.newest_lease
     looks: list[object] = []
 
     def sleepy(folder: Path) -> object:
@@ -53,7 +53,7 @@ def test_a_claimant_that_slept_through_several_owners_is_refused(
                 lease_path(folder, epoch).unlink()
         return seen
 
-    monkeypatch.setattr(lease_module, "sight", sleepy)
+    monkeypatch.setattr(lease_module, "newest_lease", sleepy)
     with pytest.raises(LeaseHeld):
         Lease.claim(tmp_path, Owner.current())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lease-000004.json", "lease-000005.json"]

@@ -15,7 +15,7 @@ from lambda_hat.store.files import StoreError
 from lambda_hat.store.housekeeping.pins import Wanted
 from lambda_hat.store.housekeeping.trash import discard, discard_target, fingerprint, new_trash
 from lambda_hat.store.layout import Store, read_status
-from lambda_hat.store.lease import Owner, sight
+from lambda_hat.store.lease import is_held
 from lambda_hat.store.sweeps import SweepRecord, read_sweeps
 
 TRASH_DAYS = 30.0
@@ -121,7 +121,7 @@ def _runs_in_use(store: Store, sweeps: Sequence[SweepRecord], ttl_days: float) -
     for sweep in sweeps:
         folder = store.sweep_dir(sweep.name)
         days = _days_since(_newest_file(folder))
-        if _is_worked_on(folder):
+        if is_held(folder, _SILENT_S):
             in_use |= dict.fromkeys(sweep.runs, "live: its sweep is being driven")
         elif days < ttl_days:
             in_use |= dict.fromkeys(sweep.runs, f"of a sweep of the last {ttl_days:g} days")
@@ -132,7 +132,7 @@ def _judge_run(folder: Path, wanted: Wanted, in_use: Mapping[str, str], ttl_days
     seen = fingerprint(folder)
     days = _days_since(_recorded(folder))
     kept = wanted.reason(folder.name, folder.parent.name) or in_use.get(folder.name) or _lately(days, ttl_days)
-    if not kept and _is_worked_on(folder):
+    if not kept and is_held(folder, _SILENT_S):
         kept = "live: it is being worked on"
     return Item("run", folder, days, kept or "", seen)
 
@@ -140,7 +140,7 @@ def _judge_run(folder: Path, wanted: Wanted, in_use: Mapping[str, str], ttl_days
 def _judge_target(folder: Path, wanted: Wanted, staying: set[Path], ttl_days: float) -> Item:
     days = _days_since(_recorded(folder))
     kept = wanted.reason(folder.name) or ("it has runs that stay" if folder in staying else _lately(days, ttl_days))
-    if not kept and _is_worked_on(folder):
+    if not kept and is_held(folder, _SILENT_S):
         kept = "live: it is being built"
     return Item("target", folder, days, kept or "")
 
@@ -149,7 +149,7 @@ def _judge_sweep(store: Store, sweep: SweepRecord, left: set[str], ttl_days: flo
     folder = store.sweep_dir(sweep.name)
     days = _days_since(_newest_file(folder))
     kept = "it has runs that stay" if not left.isdisjoint(sweep.runs) else _lately(days, ttl_days)
-    if not kept and _is_worked_on(folder):
+    if not kept and is_held(folder, _SILENT_S):
         kept = "live: it is being driven"
     return Item("sweep", folder, days, kept or "", fingerprint(folder))
 
@@ -186,14 +186,6 @@ def _newest_file(folder: Path) -> float:
 
 def _days_since(moment: float) -> float:
     return (time.time() - moment) / _DAY_S
-
-
-def _is_worked_on(folder: Path) -> bool:
-    """Whether somebody holds its lease who is not surely gone: the doubt is theirs."""
-    seen = sight(folder)
-    if seen is None or seen.is_released or (seen.owner is not None and seen.owner.yields_to(Owner.current())):
-        return False
-    return time.time() - seen.beat < _SILENT_S
 
 
 def _children(folder: Path, prefix: str = "") -> Iterator[Path]:

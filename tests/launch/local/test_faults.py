@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lambda_hat.store.lease import sight
+from lambda_hat.store.lease import newest_lease
 from tests import faults
 from tests.jobs import HMC
 from tests.launch.user import LONG, User, assert_same_trace, copy_of_checkout, trace_of
@@ -85,7 +85,7 @@ def test_cancel_ends_a_pool_that_nobody_waits_for(user: User) -> None:
     assert (code, out) == (0, "s: 2 runs were cancelled\n")
 
     def is_free() -> bool:
-        seen = sight(user.store.sweep_dir("s"))
+        seen = newest_lease(user.store.sweep_dir("s"))
         return seen is not None and seen.is_released
 
     user.until(is_free)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lambda_hat.store.lease import sight
+from lambda_hat.store.lease import newest_lease
 from tests.jobs import HMC, SGLD
 from tests.launch.user import LONG, TOY, Trace, User, assert_same_trace, kill, trace_of
 
@@ -34,7 +34,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Trace:
 def owner_of(user: User, **changes: object) -> int:
     """The process that makes a run."""
     job = user.job(**changes)
-    seen = sight(user.store.run_dir(job.target_id, job.run_id))
+    seen = newest_lease(user.store.run_dir(job.target_id, job.run_id))
     assert seen is not None
     assert seen.owner is not None
     return seen.owner.pid

@@ -8,10 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from lambda_hat.cli.__main__ import app
-from lambda_hat.launch.manifest import Manifest, Run
+from lambda_hat.launch.manifest import Manifest
 from lambda_hat.launch.sweep import Sweep
 from lambda_hat.launch.workflows.temperatures import curves
 from lambda_hat.store.layout import Store, write_json
+from lambda_hat.store.sweeps import SweepRun
 from tests.estimation.test_temperatures import CASES, RANGE, sample
 
 TARGET = "tgt_0123456789ab"
@@ -46,13 +47,13 @@ def sweep(tmp_path: Path) -> Sweep:
     for sampler, gamma, nbetas in (("hmc", 1.0, RANGE), ("hmc", 3.0, RANGE), ("nuts", 1.0, RANGE[:3])):
         for number, point in enumerate(sample(case, 3, nbetas, gamma)):
             run_id = f"run_{sampler}_{gamma:g}_{number}"
-            manifest.runs[run_id] = Run(TARGET, sampler, "deeplinear")
+            manifest.runs[run_id] = SweepRun(TARGET, sampler, "deeplinear")
             store.run_dir(TARGET, run_id).mkdir(parents=True)
             document = analysis(run_id, point, gamma, sampler, reliable=not (sampler == "nuts" and number == 0))
             if (sampler, number) == ("nuts", 1):
                 document["e1_minus_e3_mcse"] = None
             write_json(store.run_dir(TARGET, run_id) / "analysis.json", document)
-    manifest.runs["run_hmc_lost"] = Run(TARGET, "hmc", "deeplinear")
+    manifest.runs["run_hmc_lost"] = SweepRun(TARGET, "hmc", "deeplinear")
     manifest.save(store)
     return Sweep(store, "dev-1")
 
@@ -89,7 +90,7 @@ def test_the_command_prints_and_writes_them(sweep: Sweep) -> None:
 
 
 def test_a_sweep_without_results_is_refused(tmp_path: Path) -> None:
-    manifest = Manifest("dev-2", "dev", {}, {"run_hmc_0": Run(TARGET, "hmc", "x")})
+    manifest = Manifest("dev-2", "dev", {}, {"run_hmc_0": SweepRun(TARGET, "hmc", "x")})
     manifest.save(Store(tmp_path))
     done = CliRunner().invoke(app, ["temperatures", "dev-2", "--store", str(tmp_path)])
     assert done.exit_code == 1
