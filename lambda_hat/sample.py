@@ -6,7 +6,7 @@ Imports are late, so that ``--help`` answers at once and a finished run is found
 from typing import TYPE_CHECKING
 
 from lambda_hat.config.command_line import run_app
-from lambda_hat.run.memory import nothing_freed
+from lambda_hat.config.startup import without_garbage_collection
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -19,6 +19,7 @@ def main() -> None:
 def sample(config: "DictConfig") -> None:
     """Make one run, or find it, and print its result; the last line says where its analysis is."""
     from lambda_hat.config.command_line import job_of
+    from lambda_hat.report.pictures import draw_missing
     from lambda_hat.run.summary import other_code, sentences
     from lambda_hat.store.layout import Store
     from lambda_hat.store.runs import archive, finished
@@ -34,7 +35,7 @@ def sample(config: "DictConfig") -> None:
     if analysis is None:
         if job.rerun:
             archive(store, job.target_id, job.run_id)
-        with nothing_freed():
+        with without_garbage_collection():
             from lambda_hat.run.progress import terminal_reporter
             from lambda_hat.sampling.devices import one_a_core
 
@@ -43,11 +44,7 @@ def sample(config: "DictConfig") -> None:
 
         with terminal_reporter() as reporter:
             analysis = execute(job, store, reporter).analysis
-    elif job.store.plots == "all" and not (analysis.parent / "diagnostics").is_dir():
-        # Made with store.plots=none, or ended while it drew.
-        from lambda_hat.run.publish import draw
-
-        draw(analysis.parent)
+    draw_missing(job, analysis, was_found=is_found)
     result = store.read_analysis(job.target_id, job.run_id)
     if result is not None:
         if is_found:

@@ -22,6 +22,7 @@ from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.manifest import SETTLED, Manifest, Task, news
 from lambda_hat.launch.signals import Stop
 from lambda_hat.launch.slurm import cluster
+from lambda_hat.report.pictures import draw_missing
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.sampling.devices import one_a_core
 from lambda_hat.store.layout import Document, Store, StoreError, read_config, write_status
@@ -188,7 +189,8 @@ def _do(task: Task, store: Store, backend: Backend, stop: Stop) -> None:
     if task.run_id is None:
         host_loop.ensure_target(job, store, PlainReporter())
     else:
-        host_loop.execute(job, store, PlainReporter(), stop)
+        outcome = host_loop.execute(job, store, PlainReporter(), stop)
+        draw_missing(job, outcome.analysis, was_found=outcome.was_found)
 
 
 def _frozen_job(task: Task) -> Job:

@@ -59,7 +59,7 @@ def show(run: RunName, store: Root = RUNS) -> None:
     from lambda_hat.store.files import read_config
     from lambda_hat.store.housekeeping.gc import size
     from lambda_hat.store.housekeeping.listing import list_runs
-    from lambda_hat.store.housekeeping.pins import Wanted
+    from lambda_hat.store.housekeeping.pins import Kept
     from lambda_hat.store.layout import Store
 
     found = Store(store)
@@ -69,7 +69,7 @@ def show(run: RunName, store: Root = RUNS) -> None:
     print("\n".join([ref.run_id] if analysis is None else sentences(analysis)))
     print(f"{entry['state']}, {_when(entry['time'])}{': ' + entry['error'] if entry['error'] else ''}")
     print(f"experiment {entry['experiment'] or '-'}, sweep {entry['sweep'] or '-'}")
-    kept = Wanted.read(found).reason(ref.run_id, ref.target_id)
+    kept = Kept.read(found).reason(ref.run_id, ref.target_id)
     if kept is not None:
         print(f"kept by gc: {kept}")
     count, total = size(ref.folder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_hat.config.completion import complete
 from lambda_hat.config.presets import config_dir, presets_of
-from lambda_hat.run.memory import nothing_freed
+from lambda_hat.config.startup import without_garbage_collection
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -32,7 +32,7 @@ def run_app(config_name: str, task: "Callable[[DictConfig], Any]") -> None:
         return
     if complete(arguments):
         return
-    with nothing_freed():
+    with without_garbage_collection():
         import hydra
         from hydra.core.utils import env_override
 

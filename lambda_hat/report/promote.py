@@ -1,7 +1,7 @@
-"""Pictures of runs, copied to places that a page may link to, with a word on which run each one is of.
+"""Copies pictures of runs to places that a page may link to.
 
-A promoted picture outlives its run's folder name: ``sgld_trace.png`` is always that of the newest finished SGLD run
-since the last promotion. ``manifest.json`` beside the pictures tells the run of each; the store keeps a record, too,
+``sgld_trace.png`` is the picture of the SGLD run that was the newest finished one at the last promotion. The
+``manifest.json`` beside the pictures names the run of each (it is not a sweep's manifest), and the store keeps a record
 so that `artifacts gc` leaves promoted runs alone.
 """
 
@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lambda_hat.config.job import ConfigError
+from lambda_hat.report.pictures import draw_pictures
 from lambda_hat.run.summary import with_error
 from lambda_hat.store.files import StoreError, read_bytes, read_json, write_bytes, write_json
+from lambda_hat.store.housekeeping.pins import record_promotion
 from lambda_hat.store.index import runs_table
 from lambda_hat.store.layout import Document, RunRef, Store, read_status
 from lambda_hat.store.records import model_and_data
@@ -131,14 +133,6 @@ def promote_page(
     write_bytes(page, markdown(promoted, page, captions).encode())
 
 
-def promoted_runs(store: Store) -> set[str]:
-    """Ids of the runs whose pictures were promoted, wherever to."""
-    runs: set[str] = set()
-    for path in _records(store).glob("*.json"):
-        runs.update((read_json(path) or {}).get("runs", []))
-    return runs
-
-
 def _verdict(facts: Mapping[str, Any]) -> str:
     return "reliable" if facts["reliable"] else "unreliable"
 
@@ -166,9 +160,7 @@ def _picture(folder: Path, plot: str) -> bytes | None:
     """The picture of the run's last result; None if there is nothing of which to draw it."""
     path = folder / "diagnostics" / plot
     if not _is_current(path, folder / "analysis.json"):
-        from lambda_hat.run.publish import draw  # ArviZ takes a while to import
-
-        draw(folder)
+        draw_pictures(folder)
     return read_bytes(path) if _is_current(path, folder / "analysis.json") else None
 
 
@@ -185,12 +177,5 @@ def _record(store: Store, promoted: Sequence[Promoted], outdir: Path) -> None:
     entries |= {one.file.name: one.facts for one in promoted}
     pictures = [entries[name] for name in sorted(entries)]
     write_json(path, {"schema": SCHEMA, "made": time.time(), "pictures": pictures})
-    place = str(outdir.absolute())
     here = str(store.root.absolute())
-    runs = sorted({entry["run"] for entry in pictures if entry["store"] == here})
-    record = _records(store) / f"{hashlib.sha256(place.encode()).hexdigest()[:12]}.json"
-    write_json(record, {"outdir": place, "runs": runs})
-
-
-def _records(store: Store) -> Path:
-    return store.root / "promotion" / ".records"
+    record_promotion(store, outdir, [entry["run"] for entry in pictures if entry["store"] == here])

@@ -91,9 +91,6 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
                 with contextlib.suppress(StoreError):  # it may be the store that failed: that error is raised
                     write_status(directory, state="failed", error=str(error), traceback=traceback.format_exc())
                 raise
-    # Published is finished: a picture that cannot be drawn is an error of its own.
-    if job.store.plots == "all":
-        results.draw(directory)
     return outcome
 
 

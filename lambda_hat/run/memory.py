@@ -1,9 +1,6 @@
-"""Memory: what was freed goes back to the system, and what stays is not searched for garbage."""
+"""Freed memory goes back to the system."""
 
 import ctypes
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 def give_back() -> None:
@@ -15,14 +12,3 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-@contextmanager
-def nothing_freed() -> Iterator[None]:
-    """For what a process makes once and keeps, as imports do: Python looks through it again and again for garbage."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()

@@ -1,4 +1,4 @@
-"""From a finished trace to what is published: trace.nc, analysis.json and the pictures of a run."""
+"""From a finished trace to what is published: trace.nc and analysis.json."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from lambda_hat.run.accounting import Ledger, TracePhase
 from lambda_hat.samplers.base import StepInfo
 from lambda_hat.store import trace_file
 from lambda_hat.store.checkpoint import Chunk, load_trace
-from lambda_hat.store.layout import StoreError, atomic_path, read_json, write_json
+from lambda_hat.store.layout import StoreError, atomic_path, write_json
 
 ANALYSIS_SCHEMA = 1
 
@@ -98,19 +98,6 @@ def publish(directory: Path, ledger: Ledger, origin: Origin, trace: dict[str, np
     path = directory / "analysis.json"
     write_json(path, analysis(ledger, origin, found))
     return path
-
-
-def draw(directory: Path) -> None:
-    """The pictures of a published run, in its ``diagnostics`` folder."""
-    from lambda_hat.report.plots import draw_diagnostics
-
-    document = read_json(directory / "analysis.json")
-    if document is None:
-        raise StoreError(f"cannot draw {directory}: it has no analysis.json yet; finish the run first")
-    stored = trace_file.read_trace_file(directory / "trace.nc")
-    pictures = directory / "diagnostics"
-    pictures.mkdir(exist_ok=True)
-    draw_diagnostics(stored.trace, stored.warmup, document, pictures)
 
 
 def analysis(ledger: Ledger, origin: Origin, found: Estimate) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from lambda_hat.cli.__main__ import app
 from lambda_hat.config.job import Job
 from lambda_hat.report.plots import draw_diagnostics
-from lambda_hat.report.promote import PLOTS, newest_finished, promoted_runs
+from lambda_hat.report.promote import PLOTS, newest_finished
 from lambda_hat.store.files import read_json
+from lambda_hat.store.housekeeping.pins import promoted_runs
 from lambda_hat.store.layout import Store, write_status
 from tests.jobs import HMC, SGLD, make_job
 from tests.results import analysis_of
@@ -23,7 +24,7 @@ from tests.shelf import at, finish
 
 
 class Drawer:
-    """Stands for lambda_hat.run.publish.draw: a picture says whose it is, and when it was drawn."""
+    """Stands for lambda_hat.report.pictures.draw_pictures: a picture says whose it is, and when it was drawn."""
 
     def __init__(self) -> None:
         self.drawn: list[str] = []
@@ -39,7 +40,7 @@ class Drawer:
 @pytest.fixture
 def drawer(monkeypatch: pytest.MonkeyPatch) -> Drawer:
     made = Drawer()
-    monkeypatch.setattr("lambda_hat.run.publish.draw", made)
+    monkeypatch.setattr("lambda_hat.report.promote.draw_pictures", made)
     return made
 
 

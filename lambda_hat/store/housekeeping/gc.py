@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lambda_hat.store.files import StoreError
-from lambda_hat.store.housekeeping.pins import Wanted
+from lambda_hat.store.housekeeping.pins import Kept
 from lambda_hat.store.housekeeping.trash import discard, discard_target, fingerprint, new_trash
 from lambda_hat.store.layout import Store, read_status
 from lambda_hat.store.lease import is_held
@@ -69,7 +69,7 @@ def judge(store: Store, ttl_days: float, under_way: UnderWay) -> list[Item]:
         ttl_days: What was worked on more lately stays.
         under_way: Asks about submitted elements that have not said a last word.
     """
-    wanted, sweeps = Wanted.read(store), read_sweeps(store)
+    wanted, sweeps = Kept.read(store), read_sweeps(store)
     in_use = _runs_in_use(store, sweeps, ttl_days)
     runs = [_judge_run(ref.folder, wanted, in_use, ttl_days) for ref in store.iter_runs()]
     runs = _ask(runs, under_way)
@@ -128,7 +128,7 @@ def _runs_in_use(store: Store, sweeps: Sequence[SweepRecord], ttl_days: float) -
     return in_use
 
 
-def _judge_run(folder: Path, wanted: Wanted, in_use: Mapping[str, str], ttl_days: float) -> Item:
+def _judge_run(folder: Path, wanted: Kept, in_use: Mapping[str, str], ttl_days: float) -> Item:
     seen = fingerprint(folder)
     days = _days_since(_recorded(folder))
     kept = wanted.reason(folder.name, folder.parent.name) or in_use.get(folder.name) or _lately(days, ttl_days)
@@ -137,7 +137,7 @@ def _judge_run(folder: Path, wanted: Wanted, in_use: Mapping[str, str], ttl_days
     return Item("run", folder, days, kept or "", seen)
 
 
-def _judge_target(folder: Path, wanted: Wanted, staying: set[Path], ttl_days: float) -> Item:
+def _judge_target(folder: Path, wanted: Kept, staying: set[Path], ttl_days: float) -> Item:
     days = _days_since(_recorded(folder))
     kept = wanted.reason(folder.name) or ("it has runs that stay" if folder in staying else _lately(days, ttl_days))
     if not kept and is_held(folder, _SILENT_S):

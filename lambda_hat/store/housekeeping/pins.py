@@ -1,21 +1,21 @@
-"""What must stay in a store: runs and targets that somebody pinned, promoted, or refers to in a study."""
+"""What gc must leave in a store: runs and targets that are pinned, promoted, or named by a study."""
 
 import getpass
+import hashlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from lambda_hat.report.promote import promoted_runs
 from lambda_hat.store.files import read_bytes, read_json, write_json
 from lambda_hat.store.layout import Store
 
 _ID = re.compile(rb"(?:run_[a-z0-9_]+|tgt)_[0-9a-f]{12}")
 
 
-class Wanted(NamedTuple):
-    """Ids of runs and targets, by why they stay."""
+class Kept(NamedTuple):
+    """The ids of runs and targets that stay, by the reason."""
 
     pinned: frozenset[str]
     promoted: frozenset[str]
@@ -26,18 +26,18 @@ class Wanted(NamedTuple):
         return cls(frozenset(pins(store)), frozenset(promoted_runs(store)), frozenset(_studied(store)))
 
     def reason(self, *ids: str) -> str | None:
-        """Why one of ``ids`` stays; None if nobody wants any of them."""
+        """Why one of ``ids`` stays; None if gc may take them all."""
         words = {"pinned": self.pinned, "promoted": self.promoted, "referenced by a study": self.studied}
         return next((word for word, kept in words.items() if not kept.isdisjoint(ids)), None)
 
 
 def pin(store: Store, identifier: str, why: str = "") -> None:
-    """Keep a run or a target until :func:`unpin`. One file an id: pinning is no matter of who writes last."""
+    """Keep a run or a target until :func:`unpin`. Each id has a file of its own, so no pin overwrites another."""
     write_json(_pin_file(store, identifier), {"why": why, "by": _user(), "time": time.time()})
 
 
 def unpin(store: Store, identifier: str) -> bool:
-    """Whether it was pinned; it no longer is."""
+    """Remove a pin; returns whether there was one."""
     path = _pin_file(store, identifier)
     was_pinned = path.exists()
     path.unlink(missing_ok=True)
@@ -62,6 +62,22 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container whose user has no name
         return "unknown"
+
+
+def record_promotion(store: Store, outdir: Path, runs: Iterable[str]) -> None:
+    """Keep ``runs``, whose pictures are in ``outdir``, in place of those that were promoted there before."""
+    place = str(outdir.absolute())
+    record = _promotions(store) / f"{hashlib.sha256(place.encode()).hexdigest()[:12]}.json"
+    write_json(record, {"outdir": place, "runs": sorted(set(runs))})
+
+
+def promoted_runs(store: Store) -> set[str]:
+    """Ids of the runs whose pictures were promoted, wherever to."""
+    return {run for path in _promotions(store).glob("*.json") for run in (read_json(path) or {}).get("runs", [])}
+
+
+def _promotions(store: Store) -> Path:
+    return store.root / "promotion" / ".records"
 
 
 def _studied(store: Store) -> Iterator[str]:

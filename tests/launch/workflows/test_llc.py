@@ -124,7 +124,7 @@ def test_killed_between_the_stages_the_same_command_goes_on(
             llc(DOCUMENT, "--promote")
     gallery = store_root / "promotion" / "tour" / "gallery.md"
     assert not gallery.exists()
-    monkeypatch.setattr("lambda_hat.run.publish.draw", _scribble)
+    monkeypatch.setattr("lambda_hat.report.promote.draw_pictures", _scribble)
     ended = llc(DOCUMENT, "--promote", "--promote-plots", "trace.png")
     assert ended.code == 0, ended.err
     assert [len(plan.missing) for plan in cluster.plans] == [6, 4, 0]
