@@ -1,0 +1,25 @@
+"""The code is lambda_hat.launch: a launch.py or launch/ of the user's, beside their store, is never imported."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.launch.in_the_way import WAYS, put, run, sweep_through_every_door
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("files", WAYS, ids="+".join)
+def test_a_user_s_own_launch_is_in_nobody_s_way(tmp_path: Path, files: Sequence[str]) -> None:
+    sweep_through_every_door(sys.executable, put(tmp_path, files), CHECKOUT)
+
+
+def test_tuning_is_a_module_of_the_checkout() -> None:
+    assert "python -m launch.tune" in run(sys.executable, CHECKOUT, "launch.tune", "--help")
+
+
+def test_a_plan_of_tuning_from_the_checkout(tmp_path: Path) -> None:
+    words = ("launch.tune", "tune=demo", "dry_run=true", f"store.root={tmp_path / 'runs'}")
+    assert "nothing was submitted" in run(sys.executable, CHECKOUT, *words)
