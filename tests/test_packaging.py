@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.launch.in_the_way import WAYS, put, sweep_through_every_door
+from tests.launch.test_older_elements import start_queued_element
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = ["requirements.lock", "requirements-cuda.lock"]
@@ -55,7 +58,9 @@ def test_the_wheel_carries_conf_and_no_tests(wheel: Path) -> None:
     page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lambda_hat" / "report" / "page").iterdir()}
     assert page <= names
     tops = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
-    assert tops == {"lambda_hat", "hydra_plugins"}
+    assert tops == {"lambda_hat", "launch", "hydra_plugins"}
+    # No __init__.py: any other module or package named launch comes first.
+    assert {name for name in names if name.startswith("launch/")} == {"launch/element.py", "launch/worker.py"}
 
 
 @pytest.mark.usefixtures("warm_store")
@@ -75,6 +80,14 @@ def test_an_installed_wheel_runs_the_main_job(installed: Path, tmp_path: Path) -
 
 def test_the_command_answers(installed: Path, tmp_path: Path) -> None:
     assert "lambda-hat" in run(installed / "lambda-hat", "--help", cwd=tmp_path)
+
+
+def test_every_door_with_a_user_s_own_launch_in_the_way(installed: Path, tmp_path: Path) -> None:
+    sweep_through_every_door(installed / "python", put(tmp_path, WAYS[-1]))
+
+
+def test_an_element_queued_by_the_last_version_starts(installed: Path, tmp_path: Path) -> None:
+    start_queued_element(installed / "python", tmp_path)
 
 
 def requirement_name(requirement: str) -> str:

@@ -47,19 +47,26 @@ def run(python: Path | str, folder: Path, *words: str, path: Path | None = None)
     return done.stdout
 
 
-def sweep_through_every_door(python: Path | str, folder: Path, path: Path | None = None) -> None:
-    """A sweep in a pool of workers, its retry, one in a detached pool, status of both, and a workflow."""
-
-    def states(sweep: str) -> set[str]:
-        shown = run(python, folder, "lambda_hat.cli", "status", sweep, "--json", path=path)
-        return {state["state"] for state in json.loads(shown)}
-
+def sweep(python: Path | str, folder: Path, path: Path | None = None) -> None:
+    """Two runs in a pool of workers."""
     run(python, folder, "lambda_hat.sample", "-m", *SMALL, "seed=0,1", "store.experiment=here", path=path)
+    assert states_of("here", python, folder, path) == {"finished"}
+
+
+def states_of(name: str, python: Path | str, folder: Path, path: Path | None) -> set[str]:
+    """What `lambda-hat status` tells of a sweep's runs."""
+    shown = run(python, folder, "lambda_hat.cli", "status", name, "--json", path=path)
+    return {state["state"] for state in json.loads(shown)}
+
+
+def sweep_through_every_door(python: Path | str, folder: Path, path: Path | None = None) -> None:
+    """A sweep in a pool of workers, its retry, one in a detached pool, and a workflow."""
+    sweep(python, folder, path)
     run(python, folder, "lambda_hat.cli", "retry", "here", "--finished", path=path)
-    assert states("here") == {"finished"}
+    assert states_of("here", python, folder, path) == {"finished"}
     run(python, folder, "lambda_hat.sample", "-m", *SMALL, "seed=2", "wait=false", "store.experiment=away", path=path)
-    deadline = time.monotonic() + 60
-    while (found := states("away")) <= {"queued", "running"}:
+    deadline = time.monotonic() + 120
+    while (found := states_of("away", python, folder, path)) <= {"queued", "running"}:
         assert time.monotonic() < deadline
     assert found == {"finished"}
     run(python, folder, "lambda_hat.cli", "workflow", "llc", "--config", "flow.yaml", path=path)
