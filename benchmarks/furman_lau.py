@@ -25,7 +25,7 @@ from lambda_hat.estimation.estimate import LLC, Comparison, agreement
 from lambda_hat.estimation.statistics import llc_draws
 from lambda_hat.estimation.temperatures import Asymptotics
 from lambda_hat.launch.workflows.llc import Request, compose
-from lambda_hat.launch.workflows.temperatures import Curve
+from lambda_hat.launch.workflows.nbeta_curves import Curve
 from lambda_hat.run.loop import execute
 from lambda_hat.run.progress import terminal_reporter
 from lambda_hat.run.summary import with_error

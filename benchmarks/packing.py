@@ -69,7 +69,7 @@ def cpu_seconds(jobs: list[Job], store: Store) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     sweep = submit(plan_jobs(jobs, store), backend_from(preset), store)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    bad = [state.fate for state in sweep.states() if state.fate.state != "finished"]
+    bad = [state.condition for state in sweep.states() if state.condition.state != "finished"]
     if bad:
         raise RuntimeError(f"{len(bad)} runs did not finish: {bad[0]}")
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -26,7 +26,7 @@ from lambda_hat.launch.tuning.record import read_metrics
 from lambda_hat.launch.tuning.results import best_of
 from lambda_hat.launch.tuning.schema import Objective, Tuning
 from lambda_hat.launch.tuning.session import drive, prepare
-from lambda_hat.launch.workflows.yaml_file import backend_named, presets_loader, read_document
+from lambda_hat.config.yaml_file import backend_named, presets_loader, read_document
 from lambda_hat.store.layout import Store
 from tests.launch.tuning import tuners
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    run_app("build", build)
+    run_app("build", lambda command_line: build(command_line.config))
 
 
 def build(config: "DictConfig") -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    run_app("sample", sample)
+    run_app("sample", lambda command_line: sample(command_line.config))
 
 
 def sample(config: "DictConfig") -> None:

@@ -34,12 +34,12 @@ def failures(sweep: Sweep, states: Sequence[RunState]) -> list[Failure]:
     """Every distinct bad end once, the most frequent first."""
     groups: dict[tuple[str, str], list[RunState]] = {}
     for state in states:
-        if state.fate.state in OVER - {"finished"} or state.fate.state == "held":
+        if state.condition.state in OVER - {"finished"} or state.condition.state == "held":
             # Ids differ where the cause is one.
-            reason = state.fate.reason.replace(state.run_id, "RUN").replace(state.job or "\0", "JOB")
-            groups.setdefault((state.fate.state, reason), []).append(state)
+            reason = state.condition.reason.replace(state.run_id, "RUN").replace(state.job or "\0", "JOB")
+            groups.setdefault((state.condition.state, reason), []).append(state)
     found = [
-        Failure(kind, group[0].fate.reason, [state.run_id for state in group], log_of(sweep, group[0]))
+        Failure(kind, group[0].condition.reason, [state.run_id for state in group], log_of(sweep, group[0]))
         for (kind, _), group in groups.items()
     ]
     return sorted(found, key=lambda failure: -len(failure.runs))
@@ -76,7 +76,7 @@ def retry(sweep: Sweep, *, finished: bool = False, wait: bool = True) -> Sweep:
     """
     states = sweep.states()
     sweep.record(states)
-    again = [state for state in states if state.fate.state in OVER and (finished or state.fate.state != "finished")]
+    again = [state for state in states if state.condition.state in OVER and (finished or state.condition.state != "finished")]
     if not again:
         return sweep
     jobs = [_frozen(sweep.store, state) for state in again]
@@ -101,7 +101,7 @@ def cancel(sweep: Sweep) -> list[str]:
     What they had committed stays, and ``retry`` goes on from there.
     """
     manifest = sweep.manifest()
-    live = [state for state in sweep.states() if state.fate.state not in OVER]
+    live = [state for state in sweep.states() if state.condition.state not in OVER]
     jobs = [array.job for array in manifest.arrays if array.job is not None]
     mine = {
         array.job_id(index)
@@ -112,7 +112,7 @@ def cancel(sweep: Sweep) -> list[str]:
     cluster.cancel(job for job, state in cluster.job_states(jobs).items() if state.is_live and job in mine)
     _stop_processes(sweep, live)
     for state in live:
-        if state.fate.state in ("queued", "held") and (state.job is None or state.job in mine):
+        if state.condition.state in ("queued", "held") and (state.job is None or state.job in mine):
             folder = sweep.store.run_dir(state.run.target, state.run_id)
             write_status(folder, state="cancelled", error="cancelled before it started", told_by="observer")
     return [state.run_id for state in live]

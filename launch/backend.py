@@ -125,18 +125,13 @@ def _import_path() -> str:
     return os.pathsep.join(dict.fromkeys([here, *inherited]))
 
 
-def is_backend(launcher: Mapping[str, Any]) -> bool:
-    """Whether ``hydra.launcher`` is one of our presets rather than a launcher of Hydra's own."""
-    return launcher.get("_target_") in _KINDS
-
-
 def backend_from(launcher: Mapping[str, Any]) -> Backend:
-    """The backend of a ``hydra.launcher`` node (an OmegaConf node, or the plain mapping of a manifest).
+    """The backend of a ``hydra.launcher`` node as plain data, from a preset or from a manifest.
 
     Raises:
         ConfigError: it is no preset of ours, or one of its numbers cannot be.
     """
-    config = _plain(launcher)
+    config = dict(launcher)
     kind = _KINDS.get(str(config.get("_target_")))
     if kind is None:
         raise ConfigError(
@@ -173,12 +168,3 @@ def _slurm_faults(config: Mapping[str, Any]) -> list[str]:
         if config.get(name, 1) != 1:
             faults.append(f"hydra.launcher.{name}: needs to be 1, an element is one process, got {config[name]}")
     return faults
-
-
-def _plain(launcher: Mapping[str, Any]) -> dict[str, Any]:
-    from omegaconf import OmegaConf  # not needed by `retry`, whose mapping is plain already
-
-    if not OmegaConf.is_config(launcher):
-        return dict(launcher)
-    container = OmegaConf.to_container(launcher, resolve=True)
-    return {str(key): value for key, value in container.items()}  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]

@@ -57,7 +57,7 @@ def drive(request: Request) -> Plan:
     composer = Composer(request.loader, request.config_name, request.hydra_overrides)
     sets = composer.expand(request.arguments)
     with terminal_reporter() as reporter:
-        composed = compose_jobs(composer, _told(sets, reporter))
+        composed = compose_jobs(composer, _with_progress(sets, reporter))
     options = _options(composed)
     backend = backend_from(request.launcher)
     store = Store(options.root)
@@ -79,7 +79,7 @@ def drive(request: Request) -> Plan:
     return plan
 
 
-def _told(sets: Sequence[OverrideSet], reporter: Reporter) -> Iterator[OverrideSet]:
+def _with_progress(sets: Sequence[OverrideSet], reporter: Reporter) -> Iterator[OverrideSet]:
     """``sets``, saying how far it is if there are many."""
     for number, overrides in enumerate(sets):
         if len(sets) >= _MANY and number % 20 == 0:
@@ -114,8 +114,8 @@ def _options(composed: Sequence[Composed]) -> _Options:
 
 def print_outcome(plan: Plan, store: Store, sweep: "Sweep") -> list[table.Row]:
     """Print the table of a sweep that was waited for, and return its rows."""
-    fates = {state.run_id: (state.fate.state, state.fate.reason) for state in sweep.states()}
-    rows = table.read_rows(plan.jobs, store, fates)
+    conditions = {state.run_id: (state.condition.state, state.condition.reason) for state in sweep.states()}
+    rows = table.read_rows(plan.jobs, store, conditions)
     table.print_results(rows)
     return rows
 

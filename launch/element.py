@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from lambda_hat.config.job import ConfigError, Job, parse_job
 from lambda_hat.launch.backend import Backend, backend_from
-from lambda_hat.launch.manifest import SETTLED, Manifest, Task, news
+from lambda_hat.launch.manifest import SETTLED, Manifest, Task, status_since_submission
 from lambda_hat.launch.signals import Stop
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.report.pictures import draw_missing
@@ -73,7 +73,7 @@ class Element:
         self._before = {task: _commits(task) for task in manifest.tasks(store, self.number, self.index)}
         states: list[str] = []
         for task in self._before:
-            status = news(task.folder)
+            status = status_since_submission(task.folder)
             # What an observer concluded from SLURM's words does not bind an element that is started all the same.
             if status is not None and status["state"] in SETTLED and "told_by" not in status:
                 states.append(status["state"])
@@ -164,7 +164,7 @@ def _write(folder: Path, state: str, **fields: Any) -> None:
 
 
 def _state(task: Task) -> str | None:
-    status = news(task.folder)
+    status = status_since_submission(task.folder)
     return None if status is None else status["state"]
 
 
@@ -211,7 +211,7 @@ def _refuse_without_target(task: Task, store: Store) -> None:
     if store.read_meta(task.target_id) is not None:
         return
     folder = store.target_dir(task.target_id)
-    status = news(folder)
+    status = status_since_submission(folder)
     if status is not None and status["state"] in ("failed", "cancelled"):
         raise ElementError(target_failure(task.target_id, status))
 

@@ -76,7 +76,7 @@ class Submission(NamedTuple):
         write_json(folder / "submitted.json", self._asdict())
 
 
-def news(folder: Path, submission: Submission | None = None) -> Document | None:
+def status_since_submission(folder: Path, submission: Submission | None = None) -> Document | None:
     """A run's or target's status, if its owner has written it since it was submitted last, else None."""
     submission = submission or Submission.read(folder)
     status = read_status(folder)

@@ -6,12 +6,12 @@ Nothing here needs a driver to live, or knows whether one does.
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from lambda_hat.launch.manifest import SETTLED, Array, Manifest, Submission, news
+from lambda_hat.launch.manifest import SETTLED, Array, Manifest, Submission, status_since_submission
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.run.progress import Reporter
 from lambda_hat.store.layout import Document, Store, StoreError, write_status
@@ -29,7 +29,7 @@ _FIRST_PAUSE_S, _LAST_PAUSE_S = 5.0, 30.0  # between questions to SLURM
 _NOT_STARTED = ("JobLaunchFailure", "0:53")  # in squeue's words and in sacct's
 
 
-class Fate(NamedTuple):
+class Condition(NamedTuple):
     """What became of something submitted, and why, in a few words."""
 
     state: State
@@ -41,13 +41,13 @@ class RunState(NamedTuple):
 
     run_id: str
     run: SweepRun
-    fate: Fate
+    condition: Condition
     status: Document
     job: str | None
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "run": self.run_id, **self.run._asdict(), **self.fate._asdict(), "job": self.job,
+            "run": self.run_id, **self.run._asdict(), **self.condition._asdict(), "job": self.job,
             **{name: self.status.get(name) for name in ("phase", "step", "llc", "attempt", "host", "error")},
         }  # fmt: skip
 
@@ -67,36 +67,36 @@ class Tracker:
             array.job = cluster.job_named(array.name)
         return array.job_id(submission.index)
 
-    def fates(self, submissions: Mapping[Path, Submission]) -> dict[Path, Fate]:
+    def conditions(self, submissions: Mapping[Path, Submission]) -> dict[Path, Condition]:
         """What became of each folder's last submission, as far as its own status does not say."""
         try:
             jobs = {folder: self.job(submission) for folder, submission in submissions.items()}
             states = cluster.job_states(job.partition("_")[0] for job in jobs.values() if job is not None)
         except cluster.ClusterError as error:
-            return {folder: Fate("unknown", str(error)) for folder in submissions}
-        fates: dict[Path, Fate] = {}
+            return {folder: Condition("unknown", str(error)) for folder in submissions}
+        conditions: dict[Path, Condition] = {}
         for folder, submission in submissions.items():
             job = jobs[folder]
             if not self._array(submission).is_slurm:
-                fates[folder] = self._here(folder, submission)
+                conditions[folder] = self._here(folder, submission)
             elif job is None:
-                fates[folder] = Fate("missing", "it never reached SLURM")
+                conditions[folder] = Condition("missing", "it never reached SLURM")
             else:
-                fates[folder] = _on_slurm(job, states.get(job), news(folder, submission))
-        return fates
+                conditions[folder] = _on_slurm(job, states.get(job), status_since_submission(folder, submission))
+        return conditions
 
-    def _here(self, folder: Path, submission: Submission) -> Fate:
+    def _here(self, folder: Path, submission: Submission) -> Condition:
         """On the local backend processes tell by their leases: the run's own, and the driver's."""
         if is_held(folder):
-            return Fate("running")
-        status = news(folder, submission)
+            return Condition("running")
+        status = status_since_submission(folder, submission)
         if status is not None and status["state"] == "interrupted":
-            return Fate("interrupted", str(status.get("error")))
+            return Condition("interrupted", str(status.get("error")))
         if is_held(self._store.sweep_dir(submission.sweep)):
-            return Fate("queued" if status is None else "running")
+            return Condition("queued" if status is None else "running")
         if status is None:
-            return Fate("lost", "its driver ended before it was started")
-        return Fate("lost", "its process ended without a word: killed, or the machine went down")
+            return Condition("lost", "its driver ended before it was started")
+        return Condition("lost", "its process ended without a word: killed, or the machine went down")
 
     def _array(self, submission: Submission) -> Array:
         if submission.sweep not in self._manifests:
@@ -104,29 +104,29 @@ class Tracker:
         return self._manifests[submission.sweep].arrays[submission.array]
 
 
-def _on_slurm(job: str, found: cluster.JobState | None, status: Document | None) -> Fate:
+def _on_slurm(job: str, found: cluster.JobState | None, status: Document | None) -> Condition:
     if found is None:
-        return Fate("lost", f"SLURM has forgotten job {job}, which left no result")
+        return Condition("lost", f"SLURM has forgotten job {job}, which left no result")
     if found.is_held:
-        return Fate("held", f"needs release: scontrol release {job} ({found.reason})")
+        return Condition("held", f"needs release: scontrol release {job} ({found.reason})")
     if found.is_live:
         if found.state == "PENDING":
             again = "" if status is None else "starts again: "
-            return Fate("queued", again + found.reason)
-        return Fate("running", "" if found.state == "RUNNING" else found.state)
+            return Condition("queued", again + found.reason)
+        return Condition("running", "" if found.state == "RUNNING" else found.state)
     if found.state == "CANCELLED":
-        return Fate("cancelled", f"SLURM job {job} was cancelled")
+        return Condition("cancelled", f"SLURM job {job} was cancelled")
     if found.state == "COMPLETED":
-        return Fate("lost", f"SLURM says COMPLETED of job {job}, which left no result")
+        return Condition("lost", f"SLURM says COMPLETED of job {job}, which left no result")
     if found.word:
-        return Fate("failed", found.word)
+        return Condition("failed", found.word)
     if found.reason in _NOT_STARTED:
-        return Fate(
+        return Condition(
             "failed",
             f"SLURM could not start job {job} ({found.reason}), most often since its log cannot be written: is the "
             "store full, or read-only?",
         )
-    return Fate("failed", f"SLURM says {found.state} ({found.reason}) of job {job}: killed before it could say why")
+    return Condition("failed", f"SLURM says {found.state} ({found.reason}) of job {job}: killed before it could say why")
 
 
 @dataclass(frozen=True)
@@ -156,40 +156,40 @@ class Sweep:
         runs = self.manifest().runs
         wanted = list(runs) if only is None else list(only)
         entries = {run_id: _Entry.read(self.store.run_dir(runs[run_id].target, run_id)) for run_id in wanted}
-        silent = {entry.folder: entry.submission for entry in entries.values() if entry.submission and not entry.fate}
+        silent = {entry.folder: entry.submission for entry in entries.values() if entry.submission and not entry.condition}
         tracker = Tracker(self.store)
-        fates = tracker.fates(silent) if ask else dict.fromkeys(silent, Fate("unknown"))
+        conditions = tracker.conditions(silent) if ask else dict.fromkeys(silent, Condition("unknown"))
         states: list[RunState] = []
         for run_id, entry in entries.items():
-            fate = entry.fate or self._checked(fates[entry.folder], entry.folder)
-            job = tracker.job(entry.submission) if ask and entry.submission and fate.state != "unknown" else None
-            states.append(RunState(run_id, runs[run_id], fate, entry.status, job))
+            condition = entry.condition or self._checked(conditions[entry.folder], entry.folder)
+            job = tracker.job(entry.submission) if ask and entry.submission and condition.state != "unknown" else None
+            states.append(RunState(run_id, runs[run_id], condition, entry.status, job))
         return states
 
-    def _checked(self, fate: Fate, folder: Path) -> Fate:
+    def _checked(self, condition: Condition, folder: Path) -> Condition:
         """A process may be killed between its last two writes: the result counts, not the status."""
-        if fate.state in OVER:
+        if condition.state in OVER:
             try:
                 frozen = read_frozen_config(folder)
                 if frozen is not None and finished(self.store, *frozen.ref[:2], frozen.budget) is not None:
-                    return Fate("finished")
+                    return Condition("finished")
             except StoreError as error:  # one damaged run is no reason to tell nothing of the others
-                return Fate(fate.state, f"{fate.reason}; {error}" if fate.reason else str(error))
-        return fate
+                return Condition(condition.state, f"{condition.reason}; {error}" if condition.reason else str(error))
+        return condition
 
     def wait(self, reporter: Reporter | None = None) -> list[RunState]:
         """Return when every run is over, however."""
         latest = {state.run_id: state for state in self.states(ask=False)}
         suspects: set[str] = set()
         pause, next_question = _FIRST_PAUSE_S, 0.0
-        while waiting := [run_id for run_id, state in latest.items() if state.fate.state not in OVER]:
+        while waiting := [run_id for run_id, state in latest.items() if state.condition.state not in OVER]:
             ask = time.monotonic() >= next_question
             if ask:
                 next_question, pause = time.monotonic() + pause, min(1.2 * pause, _LAST_PAUSE_S)
             for state in self.states(waiting, ask=ask):
-                if not ask and state.fate.state == "unknown":
+                if not ask and state.condition.state == "unknown":
                     continue
-                is_told = state.status.get("state") in SETTLED or state.fate.state not in OVER
+                is_told = state.status.get("state") in SETTLED or state.condition.state not in OVER
                 # On a shared filesystem files may come later than SLURM's news: a bad end is looked at twice.
                 if is_told or state.run_id in suspects:
                     latest[state.run_id] = state
@@ -207,32 +207,49 @@ class Sweep:
     def record(self, states: Iterable[RunState]) -> None:
         """Write down the bad ends of which no owner could tell: SLURM forgets them after a few minutes."""
         for state in states:
-            if state.fate.state in ("failed", "cancelled", "lost") and state.status.get("state") != state.fate.state:
+            if state.condition.state in ("failed", "cancelled", "lost") and state.status.get("state") != state.condition.state:
                 folder = self.store.run_dir(state.run.target, state.run_id)
-                write_status(folder, state=state.fate.state, error=state.fate.reason, job=state.job, told_by="observer")
+                write_status(folder, state=state.condition.state, error=state.condition.reason, job=state.job, told_by="observer")
 
 
 class _Entry(NamedTuple):
-    """What the store alone says of a run; ``fate`` None if that is not enough."""
+    """What the store alone says of a run; ``condition`` None if that is not enough."""
 
     folder: Path
     submission: Submission | None
     status: Document
-    fate: Fate | None
+    condition: Condition | None
 
     @classmethod
     def read(cls, folder: Path) -> "_Entry":
         submission = Submission.read(folder)
-        status = news(folder, submission) or {}
-        fate: Fate | None = None
+        status = status_since_submission(folder, submission) or {}
+        condition: Condition | None = None
         if status.get("state") in (*SETTLED, "lost"):
-            fate = Fate(status["state"], str(status.get("error") or ""))
+            condition = Condition(status["state"], str(status.get("error") or ""))
         elif submission is None:
-            fate = Fate("finished" if (folder / "analysis.json").exists() else "missing")
-        return cls(folder, submission, status, fate)
+            condition = Condition("finished" if (folder / "analysis.json").exists() else "missing")
+        return cls(folder, submission, status, condition)
 
 
 def summary(states: Iterable[RunState]) -> str:
     """``12 finished, 1 failed, 3 running``."""
-    counts = Counter(state.fate.state for state in states)
+    counts = Counter(state.condition.state for state in states)
     return ", ".join(f"{count} {state}" for state, count in counts.most_common())
+
+
+def under_way(store: Store, folders: Sequence[Path]) -> dict[Path, str]:
+    """Which ``folders`` (of runs, of targets) are still to be worked on, and what is known of each.
+
+    Their element is queued, running, held or unknown. `gc` keeps them.
+    """
+    waiting: dict[Path, Submission] = {}
+    for folder in folders:
+        submission = Submission.read(folder)
+        status = status_since_submission(folder, submission)
+        is_settled = status is not None and status["state"] in SETTLED
+        if submission is not None and not is_settled and (store.sweep_dir(submission.sweep) / "manifest.json").exists():
+            waiting[folder] = submission
+    conditions = Tracker(store).conditions(waiting)
+    busy = ("queued", "running", "held", "unknown")
+    return {folder: f"{condition.state} {condition.reason}".strip() for folder, condition in conditions.items() if condition.state in busy}

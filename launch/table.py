@@ -65,13 +65,13 @@ class Row(NamedTuple):
         return [next(iter(self.reason.strip().splitlines()), "no word why")]
 
 
-def read_rows(jobs: Sequence[Job], store: Store, fates: Mapping[str, tuple[str, str]] | None = None) -> list[Row]:
+def read_rows(jobs: Sequence[Job], store: Store, conditions: Mapping[str, tuple[str, str]] | None = None) -> list[Row]:
     """What the store knows of each run.
 
     Args:
         jobs: The runs.
         store: Where they are kept.
-        fates: State and reason by run id, from who knows more than the runs' own last words: a killed one has none.
+        conditions: State and reason by run id, from who knows more than the runs' own last words: a killed one has none.
     """
     rows: list[Row] = []
     for job, setting in zip(jobs, settings(jobs), strict=True):
@@ -79,7 +79,7 @@ def read_rows(jobs: Sequence[Job], store: Store, fates: Mapping[str, tuple[str, 
         analysis = store.read_analysis(job.target_id, job.run_id) if is_finished else None
         status = read_status(store.run_dir(job.target_id, job.run_id)) or {}
         told = str(status.get("state", "missing")), str(status.get("error") or "")
-        state, reason = (fates or {}).get(job.run_id, told)
+        state, reason = (conditions or {}).get(job.run_id, told)
         rows.append(Row(job, setting, analysis, state, reason))
     return rows
 
@@ -88,7 +88,7 @@ def print_plan(plan: Plan, backend: Backend) -> None:
     """What would run, what is found, and with which resources."""
     unbuilt = {job.target_id for job in plan.unbuilt}
 
-    def fate(job: Job) -> str:
+    def condition(job: Job) -> str:
         if job.run_id in plan.found:
             return "is found"
         return "runs after its target is built" if job.target_id in unbuilt else "runs"
@@ -99,7 +99,7 @@ def print_plan(plan: Plan, backend: Backend) -> None:
         "target": [f"{target_label(job)} {job.target_id}" for job in shown],
         "setting": settings(plan.jobs)[:_MAX_ROWS],
         "budget": [_limits(job) for job in shown],
-        "what happens": [fate(job) for job in shown],
+        "what happens": [condition(job) for job in shown],
     }
     console = _console()
     console.print(_grid(columns, f"Plan of {plan.name}"))

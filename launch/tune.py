@@ -48,7 +48,7 @@ def tune_file(
 ) -> None:
     """A file of the same keys, run; ``launcher`` in it, or in ``sets``, goes to the backend's preset."""
     from lambda_hat.config.compose import Composer
-    from lambda_hat.launch.workflows.yaml_file import apply_sets, backend_named, presets_loader, read_document
+    from lambda_hat.config.yaml_file import apply_sets, backend_named, presets_loader, read_document
 
     document = read_document(config)
     apply_sets(document, sets)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from lambda_hat.cli.__main__ import app
 from lambda_hat.config.job import Job
 from lambda_hat.launch.manifest import Array, Manifest
-from lambda_hat.launch.underway import under_way
+from lambda_hat.launch.sweep import under_way
 from lambda_hat.store.housekeeping.gc import Item, judge
 from lambda_hat.store.layout import Store, write_config, write_json, write_status
 from lambda_hat.store.sweeps import SweepRun

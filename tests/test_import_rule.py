@@ -42,7 +42,7 @@ CORE = ("lambda_hat.targets", "lambda_hat.posterior", "lambda_hat.samplers", "la
 COMMANDS = ("lambda_hat.cli",)
 NOT_IN_CORE = {"os", "pathlib", "time", "logging", "hydra", "omegaconf"}
 ENTRIES = ("lambda_hat.config", "lambda_hat.sample", "lambda_hat.build", "hydra_plugins", "lambda_hat.launch.backend",
-           "lambda_hat.launch.driver", "lambda_hat.launch.workflows.yaml_file", "lambda_hat.launch.tune")  # fmt: skip
+           "lambda_hat.launch.driver", "lambda_hat.launch.tune")  # fmt: skip
 ONLY_IN = {
     "submitit": ("lambda_hat.launch",),
     "optuna": ("lambda_hat.launch",),

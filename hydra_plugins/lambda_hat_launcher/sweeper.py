@@ -3,7 +3,7 @@ plugin at every start, ``--help`` included."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -42,7 +42,7 @@ class LambdaHatSweeper(Sweeper):
             config_name=hydra_node.job.config_name,
             hydra_overrides=list(hydra_node.overrides.hydra),
             arguments=arguments,
-            launcher=hydra_node.launcher,
+            launcher=cast(dict[str, Any], OmegaConf.to_container(hydra_node.launcher, resolve=True)),
         )
         plan = drive(request)
         return [[_returned(job.to_dict(), job.run_id) for job in plan.jobs]]

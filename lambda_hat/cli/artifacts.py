@@ -127,7 +127,7 @@ def gc(
 
     Stays: what is live (worked on, queued, driven), pinned, promoted, or referenced by a study.
     """
-    from lambda_hat.launch.underway import under_way
+    from lambda_hat.launch.sweep import under_way
     from lambda_hat.store.housekeeping import trash
     from lambda_hat.store.housekeeping.gc import TRASH_DAYS, collect_garbage, judge, size
     from lambda_hat.store.layout import Store

@@ -63,20 +63,20 @@ def _heading_of_all(root: Path) -> "Heading":
 
 
 def _records(store: "Store", sweeps: "list[Sweep]", *, everything: bool) -> "tuple[list[Record], dict[str, Path]]":
-    """The runs with their fates, and a log for every cause of failure."""
+    """The runs with their conditions, and a log for every cause of failure."""
     from lambda_hat.launch.actions import failures
     from lambda_hat.store.records import read_record
     from lambda_hat.store.sweeps import sweep_runs
 
-    fates: dict[str, tuple[str, str]] = {}
+    conditions: dict[str, tuple[str, str]] = {}
     logs: dict[str, Path] = {}
     for sweep in sweeps:
         states = sweep.states()
-        fates |= {state.run_id: (state.fate.state, state.fate.reason) for state in states}
+        conditions |= {state.run_id: (state.condition.state, state.condition.reason) for state in states}
         logs |= {cause.runs[0]: cause.log for cause in failures(sweep, states) if cause.log is not None}
     refs = list(store.iter_runs()) if everything else [ref for sweep in sweeps for ref in sweep_runs(store, sweep.name)]
-    records = [read_record(store, ref, fates.get(ref.run_id)) for ref in refs]
-    return [record if record.ref.run_id in fates else _seen(record) for record in records], logs
+    records = [read_record(store, ref, conditions.get(ref.run_id)) for ref in refs]
+    return [record if record.ref.run_id in conditions else _seen(record) for record in records], logs
 
 
 def _seen(record: "Record") -> "Record":

@@ -42,7 +42,7 @@ def status(
         console().print(_status_table(found.name, states))
         return
     with Live(_status_table(found.name, states), console=console()) as live:
-        while any(state.fate.state not in OVER for state in states):
+        while any(state.condition.state not in OVER for state in states):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             states = _states(found)
             live.update(_status_table(found.name, states))
@@ -65,12 +65,12 @@ def logs(
     states = [state for state in _states(found) if run is None or run in state.run_id]
     if not states:
         raise Refused(f"RUN: needs a run of {found.name}, got {run!r}")
-    bad = [state for state in states if state.fate.state in OVER - {"finished"}]
+    bad = [state for state in states if state.condition.state in OVER - {"finished"}]
     chosen = (bad or states)[-1]
     path = log_of(found, chosen)
     if path is None:
-        raise Refused(f"{chosen.run_id} is {chosen.fate.state} and has printed nothing yet")
-    print(f"{chosen.run_id} ({chosen.fate.state}): {path}")
+        raise Refused(f"{chosen.run_id} is {chosen.condition.state} and has printed nothing yet")
+    print(f"{chosen.run_id} ({chosen.condition.state}): {path}")
     print("\n".join(path.read_text(errors="replace").splitlines()[-lines:]))
 
 
@@ -105,7 +105,7 @@ def retry(
     submit_again(found, finished=finished, wait=wait)
     states = _states(found)
     print(f"{found.name}: {summary(states)}")
-    if wait and any(state.fate.state != "finished" for state in states):
+    if wait and any(state.condition.state != "finished" for state in states):
         raise typer.Exit(1)
 
 
@@ -160,10 +160,10 @@ def _status_table(name: str, states: "Sequence[RunState]") -> "Table":
     table = Table(title=f"{name}: {summary(states)}", title_justify="left")
     for heading in ("run", "what", "state", "job", "how far", "why"):
         table.add_column(heading, no_wrap=heading in ("run", "state", "job"), overflow="fold")
-    for state in sorted(states, key=lambda state: order.index(state.fate.state))[:_MAX_ROWS]:
-        reason = state.fate.reason.splitlines()[0] if state.fate.reason else ""
-        cells = (state.run_id, state.run.label, state.fate.state, state.job or "", _progress(state), reason)
-        table.add_row(*(Text(cell) for cell in cells), style=colours.get(state.fate.state, "red"))
+    for state in sorted(states, key=lambda state: order.index(state.condition.state))[:_MAX_ROWS]:
+        reason = state.condition.reason.splitlines()[0] if state.condition.reason else ""
+        cells = (state.run_id, state.run.label, state.condition.state, state.job or "", _progress(state), reason)
+        table.add_row(*(Text(cell) for cell in cells), style=colours.get(state.condition.state, "red"))
     if len(states) > _MAX_ROWS:
         table.add_row(f"... {len(states) - _MAX_ROWS} more; --json has all")
     return table

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lambda_hat.estimation.temperatures import Asymptotics
-    from lambda_hat.launch.workflows.temperatures import Curve
+    from lambda_hat.launch.workflows.nbeta_curves import Curve
 
 app = typer.Typer()
 
@@ -23,7 +23,7 @@ def temperatures(
     as_json: Annotated[bool, typer.Option("--json", help="The document that is written, instead of tables.")] = False,
 ) -> None:
     """The asymptotic lambda and its multiplicity, from a sweep's runs at several posterior.nbeta; E2 of every two."""
-    from lambda_hat.launch.workflows.temperatures import curves, publish
+    from lambda_hat.launch.workflows.nbeta_curves import curves, publish
 
     found = find_sweep(sweep, store)
     curves_found = curves(found)

@@ -19,7 +19,7 @@ from types import FrameType
 from lambda_hat.launch.backend import Backend
 from lambda_hat.launch.element import EXIT_INTERRUPTED, target_failure
 from lambda_hat.launch.local.worker import Worker
-from lambda_hat.launch.manifest import SETTLED, Manifest, Place, Task, news
+from lambda_hat.launch.manifest import SETTLED, Manifest, Place, Task, status_since_submission
 from lambda_hat.run.progress import Reporter
 from lambda_hat.sampling.devices import fits_one_core, usable_cores
 from lambda_hat.store.layout import Store, write_status
@@ -54,7 +54,7 @@ class Pool:
     _cores: list[int] = field(default_factory=usable_cores)
 
     def run(self) -> None:
-        """Start, watch and bury elements; returns when all are done, or stopped by a signal."""
+        """Start, watch and reap elements; returns when all are done, or stopped by a signal."""
         with self.listening():
             self.add(self.places)
             self._start_ready()
@@ -72,8 +72,8 @@ class Pool:
             self._waiting.append(place)
 
     def step(self, *, start: bool = False) -> None:
-        """Bury what has ended, and fill the slots that this frees (or all free ones: ``start``)."""
-        if (self._bury() or start) and self.stopped_by is None:
+        """Reap what has ended, and fill the slots that this frees (or all free ones: ``start``)."""
+        if (self._reap() or start) and self.stopped_by is None:
             self._start_ready()
 
     def end(self, place: Place) -> None:
@@ -95,7 +95,7 @@ class Pool:
         """After a signal: wait for what runs, which commits, and settle the rest."""
         while self._busy():
             self._pause()
-            self._bury()
+            self._reap()
         self.settle()
 
     def settle(self) -> None:
@@ -148,7 +148,7 @@ class Pool:
         folder = self.store.target_dir(target_id)
         if tasks[0].run_id is None or self.store.read_meta(target_id) is not None:
             return False
-        status = news(folder)
+        status = status_since_submission(folder)
         if status is None or status["state"] not in ("failed", "cancelled"):
             return False
         for task in tasks:
@@ -184,7 +184,7 @@ class Pool:
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return {**inherited, **self.backend.environment()}
 
-    def _bury(self) -> bool:
+    def _reap(self) -> bool:
         """Note which elements have ended, and how; whether any did."""
         before = len(self._busy())
         for worker in list(self._workers):
@@ -213,7 +213,7 @@ class Pool:
         untouched = False
         blamed = False
         for task in self._tasks[place]:
-            status = news(task.folder)
+            status = status_since_submission(task.folder)
             if status is not None and status["state"] in SETTLED:
                 continue
             if not blamed:  # tasks are done in order: the first that is not settled was at work

@@ -16,7 +16,7 @@ from lambda_hat.launch.tuning.measure import Measured, Valued, measured, rung_re
 from lambda_hat.launch.tuning.problems import Case
 from lambda_hat.launch.tuning.record import Reference, metrics_of, trial_folder, write_metrics, write_reference
 from lambda_hat.launch.tuning.schema import Tuning
-from lambda_hat.launch.tuning.study import Live, Study
+from lambda_hat.launch.tuning.study import LiveTrial, Study
 from lambda_hat.run.progress import Reporter
 from lambda_hat.store.layout import Store
 from lambda_hat.store.runs import finished
@@ -28,7 +28,7 @@ _SECONDS_BETWEEN_ROUNDS = 10.0  # for trials that other drivers left behind
 
 
 class Runs(Protocol):
-    """Where runs are made: :class:`lambda_hat.launch.tuning.trial_runs.Field`."""
+    """Where runs are made: :class:`lambda_hat.launch.tuning.trial_sweep.TrialSweep`."""
 
     @property
     def is_stopped(self) -> bool: ...
@@ -40,7 +40,7 @@ class Runs(Protocol):
 
 
 @dataclass
-class Bench:
+class TunedProblem:
     """A problem under way.
 
     Args:
@@ -67,14 +67,14 @@ class Tuner:
     Args:
         tuning: The configuration.
         store: Where all is kept.
-        benches: The problems.
+        problems: The problems.
         runs: Where runs are made.
         reporter: Who is told.
     """
 
     tuning: Tuning
     store: Store
-    benches: list[Bench]
+    problems: list[TunedProblem]
     runs: Runs
     reporter: Reporter
     _unsent: dict[str, Job] = field(default_factory=dict)
@@ -86,8 +86,8 @@ class Tuner:
 
     def run(self) -> None:
         """Return when every study is full, or a signal asked to stop."""
-        for bench in self.benches:
-            self._queue(bench.case.reference)
+        for tuned in self.problems:
+            self._queue(tuned.case.reference)
         while not self.runs.is_stopped and not self._turn():
             until = time.monotonic() + _SECONDS_BETWEEN_LOOKS
             while time.monotonic() < until and not self.runs.is_stopped:
@@ -101,26 +101,26 @@ class Tuner:
         if ask:
             self._next_question = time.monotonic() + _SECONDS_BETWEEN_QUESTIONS
         states = self.runs.look(self._in_flight(), ask=ask)
-        for bench in self.benches:
-            if bench.reference is None and bench.failure is None:
-                self._settle_reference(bench, states.get(bench.case.reference.run_id))
-            if bench.reference is not None:
-                for study in bench.studies:
-                    self._advance(bench, study, states, ask=ask)
+        for tuned in self.problems:
+            if tuned.reference is None and tuned.failure is None:
+                self._settle_reference(tuned, states.get(tuned.case.reference.run_id))
+            if tuned.reference is not None:
+                for study in tuned.studies:
+                    self._advance(tuned, study, states, ask=ask)
         self._send()
         live = sum(len(study.live) for study in self._studies())
         self.reporter.status(f"{self._told} trials have ended, {live} are in flight")
-        return all(bench.failure is not None or self._is_full(bench) for bench in self.benches)
+        return all(tuned.failure is not None or self._is_full(tuned) for tuned in self.problems)
 
     def _studies(self) -> list[Study]:
-        return [study for bench in self.benches for study in bench.studies]
+        return [study for tuned in self.problems for study in tuned.studies]
 
     def _in_flight(self) -> list[Job]:
-        references = [bench.case.reference for bench in self.benches if bench.reference is None and not bench.failure]
+        references = [tuned.case.reference for tuned in self.problems if tuned.reference is None and not tuned.failure]
         return [*references, *(live.job for study in self._studies() for live in study.live)]
 
-    def _is_full(self, bench: Bench) -> bool:
-        return bench.reference is not None and all(not study.live and study.is_done() for study in bench.studies)
+    def _is_full(self, tuned: TunedProblem) -> bool:
+        return tuned.reference is not None and all(not study.live and study.is_done() for study in tuned.studies)
 
     def _queue(self, job: Job) -> None:
         known = self._unsent.get(job.run_id)
@@ -134,32 +134,32 @@ class Tuner:
             self.runs.send(jobs)
             self._unsent.clear()
 
-    def _settle_reference(self, bench: Bench, state: RunState | None) -> None:
-        job = bench.case.reference
+    def _settle_reference(self, tuned: TunedProblem, state: RunState | None) -> None:
+        job = tuned.case.reference
         if finished(self.store, job.target_id, job.run_id, job.budget) is not None:
             analysis = self.store.read_analysis(job.target_id, job.run_id) or {}
-            bench.reference = write_reference(bench.folder, analysis)
-            if bench.reference is None:
-                bench.failure = f"its reference {job.run_id} has no finite LLC"
+            tuned.reference = write_reference(tuned.folder, analysis)
+            if tuned.reference is None:
+                tuned.failure = f"its reference {job.run_id} has no finite LLC"
             else:
-                for study in bench.studies:
+                for study in tuned.studies:
                     study.open()
         elif state is not None and self._is_over(state):
             if _is_unbegun(state):
                 self._queue(job)
-            elif "traceback" not in state.status and bench.retries < self.tuning.execution.max_retries:
-                bench.retries += 1
+            elif "traceback" not in state.status and tuned.retries < self.tuning.execution.max_retries:
+                tuned.retries += 1
                 self._queue(job)
             else:
-                bench.failure = f"its reference {job.run_id} {state.fate.state}: {state.fate.reason}"
-        if bench.failure is not None:
-            self.reporter.line(f"{bench.case.name}: {bench.failure}")
+                tuned.failure = f"its reference {job.run_id} {state.condition.state}: {state.condition.reason}"
+        if tuned.failure is not None:
+            self.reporter.line(f"{tuned.case.name}: {tuned.failure}")
 
-    def _advance(self, bench: Bench, study: Study, states: dict[str, RunState], *, ask: bool) -> None:
+    def _advance(self, tuned: TunedProblem, study: Study, states: dict[str, RunState], *, ask: bool) -> None:
         """One study: tell, prune, refill."""
         study.beat()
         for live in list(study.live):
-            self._settle(bench, study, live, states.get(live.job.run_id))
+            self._settle(tuned, study, live, states.get(live.job.run_id))
         leaving = self._leaving.setdefault(study.name, {})
         if leaving and ask:
             for run_id in self.runs.ended(leaving.values()):
@@ -172,32 +172,32 @@ class Tuner:
             for live in study.refill(room):
                 self._queue(live.job)
 
-    def _settle(self, bench: Bench, study: Study, live: Live, state: RunState | None) -> None:
+    def _settle(self, tuned: TunedProblem, study: Study, live: LiveTrial, state: RunState | None) -> None:
         """Tell a trial that has ended, or judge it while it runs."""
         if live.is_pruned:
-            self._leave_pruned(bench, study, live, state)
+            self._leave_pruned(tuned, study, live, state)
         elif finished(self.store, live.job.target_id, live.job.run_id, live.job.budget) is not None:
-            self._complete(bench, study, live)
+            self._complete(tuned, study, live)
         elif state is None or not self._is_over(state):
             if state is not None:
-                self._judge(bench, study, live, state)
+                self._judge(tuned, study, live, state)
         elif state.status.get("error_type") == "NonFinite":
-            self._tell(bench, study, live, "COMPLETE", None)
-        elif state.fate.state == "finished" or _is_unbegun(state):
+            self._tell(tuned, study, live, "COMPLETE", None)
+        elif state.condition.state == "finished" or _is_unbegun(state):
             self._queue(live.job)  # a longer trial of a run that is done, or one that was stopped on the way
         elif "traceback" in state.status or live.retries >= self.tuning.execution.max_retries:
-            self.reporter.line(f"{study.name} trial {live.number} {state.fate.state}: {_first_line(state)}")
-            self._tell(bench, study, live, "FAIL", None)
+            self.reporter.line(f"{study.name} trial {live.number} {state.condition.state}: {_first_line(state)}")
+            self._tell(tuned, study, live, "FAIL", None)
         else:
             self.reporter.line(f"{study.name} trial {live.number} is tried again: {_first_line(state)}")
-            metrics = self._record(bench, study, live, "FAIL", None)
+            metrics = self._record(tuned, study, live, "FAIL", None)
             study.retry(live, metrics)
 
     def _is_over(self, state: RunState) -> bool:
         """Whether a run has ended. On a shared filesystem files may come later than SLURM's news: a bad end of which
         the run itself does not tell is looked at twice."""
-        if state.fate.state not in OVER:
-            if state.fate.state != "unknown":  # SLURM was not asked this time
+        if state.condition.state not in OVER:
+            if state.condition.state != "unknown":  # SLURM was not asked this time
                 self._suspects.discard(state.run_id)
             return False
         if state.status.get("ended") is not None or state.run_id in self._suspects:
@@ -206,61 +206,61 @@ class Tuner:
         self._suspects.add(state.run_id)
         return False
 
-    def _complete(self, bench: Bench, study: Study, live: Live) -> None:
+    def _complete(self, tuned: TunedProblem, study: Study, live: LiveTrial) -> None:
         job = live.job
         folder = self.store.run_dir(job.target_id, job.run_id)
         analysis = self.store.read_analysis(job.target_id, job.run_id) or {}
         found = measured(analysis, folder, job.budget)
         if self.tuning.optuna.pruner.type != "none":
-            live.rungs |= rungs(analysis, folder, job.budget, self._valued(bench))
-        self._tell(bench, study, live, "COMPLETE", found)
+            live.rungs |= rungs(analysis, folder, job.budget, self._valued(tuned))
+        self._tell(tuned, study, live, "COMPLETE", found)
         self._leaving.setdefault(study.name, {})[job.run_id] = job
 
-    def _tell(self, bench: Bench, study: Study, live: Live, state: str, found: Measured | None) -> None:
-        metrics = self._record(bench, study, live, state, found)
+    def _tell(self, tuned: TunedProblem, study: Study, live: LiveTrial, state: str, found: Measured | None) -> None:
+        metrics = self._record(tuned, study, live, state, found)
         study.tell(live, state, metrics["value"], metrics)
         self._told += 1
 
-    def _record(self, bench: Bench, study: Study, live: Live, state: str, found: Measured | None) -> dict[str, Any]:
+    def _record(self, tuned: TunedProblem, study: Study, live: LiveTrial, state: str, found: Measured | None) -> dict[str, Any]:
         """metrics.json, which a trial that is told has."""
-        assert bench.reference is not None
+        assert tuned.reference is not None
         value = None
         if state == "COMPLETE":
-            value = self._valued(bench).of(*((None, None) if found is None else (found.llc, found.mcse)))
+            value = self._valued(tuned).of(*((None, None) if found is None else (found.llc, found.mcse)))
         elif state == "PRUNED":
             value = live.rungs[max(live.rungs)]
-        metrics = metrics_of(live, state, value, found, bench.reference)
-        write_metrics(trial_folder(bench.folder / study.method.name, live.number), metrics)
+        metrics = metrics_of(live, state, value, found, tuned.reference)
+        write_metrics(trial_folder(tuned.folder / study.method.name, live.number), metrics)
         return metrics
 
-    def _valued(self, bench: Bench) -> Valued:
-        assert bench.reference is not None
-        return Valued(self.tuning.optuna.objective, bench.reference.llc)
+    def _valued(self, tuned: TunedProblem) -> Valued:
+        assert tuned.reference is not None
+        return Valued(self.tuning.optuna.objective, tuned.reference.llc)
 
-    def _judge(self, bench: Bench, study: Study, live: Live, state: RunState) -> None:
+    def _judge(self, tuned: TunedProblem, study: Study, live: LiveTrial, state: RunState) -> None:
         """Report a trial under way at equal cost with the others, and prune it if it is worse than most."""
         step = rung_reached(live.job.budget, state.status)
         if self.tuning.optuna.pruner.type == "none" or step is None or step in live.rungs:
             return
-        value = self._valued(bench).of(state.status.get("llc"), state.status.get("llc_mcse"))
+        value = self._valued(tuned).of(state.status.get("llc"), state.status.get("llc_mcse"))
         if study.report(live, step, value):
             study.drop(live)
-            self._leave_pruned(bench, study, live, state)
+            self._leave_pruned(tuned, study, live, state)
 
-    def _leave_pruned(self, bench: Bench, study: Study, live: Live, state: RunState | None) -> None:
+    def _leave_pruned(self, tuned: TunedProblem, study: Study, live: LiveTrial, state: RunState | None) -> None:
         """End the element of a pruned trial, and tell the trial once it is gone: until then it is in flight."""
         others = [other for other in study.live if other is not live and other.job.run_id == live.job.run_id]
-        if not others and not (state is not None and state.fate.state in OVER):
+        if not others and not (state is not None and state.condition.state in OVER):
             self.runs.end(live.job)
             if live.job.run_id not in self.runs.ended([live.job]):
                 return
-        self._tell(bench, study, live, "PRUNED", None)
+        self._tell(tuned, study, live, "PRUNED", None)
 
 
 def _is_unbegun(state: RunState) -> bool:
     """Whether a run was not killed but stopped, or never started: it is simply submitted again."""
-    return state.fate.state in ("missing", "interrupted") or (state.fate.state == "lost" and not state.status)
+    return state.condition.state in ("missing", "interrupted") or (state.condition.state == "lost" and not state.status)
 
 
 def _first_line(state: RunState) -> str:
-    return next(iter(state.fate.reason.strip().splitlines()), "no word why")
+    return next(iter(state.condition.reason.strip().splitlines()), "no word why")

@@ -14,7 +14,7 @@ from lambda_hat.run.summary import with_error
 from lambda_hat.store.layout import Document, Store, atomic_path, write_bytes
 
 if TYPE_CHECKING:
-    from lambda_hat.launch.tuning.loop import Bench
+    from lambda_hat.launch.tuning.loop import TunedProblem
     from lambda_hat.launch.tuning.session import Session
 
 TABLE = Path("tables") / "optuna_trials.parquet"
@@ -56,7 +56,7 @@ class Found:
     notes: Sequence[str]
 
 
-def gather(session: "Session", benches: "Sequence[Bench]") -> Found:
+def gather(session: "Session", problems: "Sequence[TunedProblem]") -> Found:
     """Write the table, the presets and the plots."""
     from lambda_hat.launch.tuning.plots import draw
 
@@ -67,23 +67,23 @@ def gather(session: "Session", benches: "Sequence[Bench]") -> Found:
     rows = [row for row in everything if row["namespace"] == namespace]
     best: dict[tuple[str, str], Best | None] = {}
     notes: list[str] = []
-    for bench in benches:
-        if bench.reference is not None and bench.reference.reasons:
-            reasons = _shortened(bench.reference.reasons, "ref.json")
-            notes.append(f"{bench.case.name}: the reference is unreliable: {reasons}")
-        for study in bench.studies:
+    for tuned in problems:
+        if tuned.reference is not None and tuned.reference.reasons:
+            reasons = _shortened(tuned.reference.reasons, "ref.json")
+            notes.append(f"{tuned.case.name}: the reference is unreliable: {reasons}")
+        for study in tuned.studies:
             name = study.method.name
-            own = [row for row in rows if (row["problem"], row["method"]) == (bench.case.name, name)]
+            own = [row for row in rows if (row["problem"], row["method"]) == (tuned.case.name, name)]
             found = best_of(own)
-            best[bench.case.name, name] = None
+            best[tuned.case.name, name] = None
             if found is not None:
-                preset = folder / "conf" / "sampler" / f"{bench.case.name}-{name}.yaml"
-                write_preset(preset, bench.case.name, study.method.job(found["params"]), found)
+                preset = folder / "conf" / "sampler" / f"{tuned.case.name}-{name}.yaml"
+                write_preset(preset, tuned.case.name, study.method.job(found["params"]), found)
                 states = [row["state"] for row in own]
                 counts = {state: states.count(state) for state in states}
                 of_preset = next((row["value"] for row in own if row["preset"] and row["state"] == "COMPLETE"), None)
-                best[bench.case.name, name] = Best(found, preset, counts, of_preset)
-                notes += _doubts(bench.case.name, name, found)
+                best[tuned.case.name, name] = Best(found, preset, counts, of_preset)
+                notes += _doubts(tuned.case.name, name, found)
     draw(rows, folder / "plots")
     return Found(best, path, folder / "plots", notes)
 

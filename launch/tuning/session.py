@@ -90,18 +90,18 @@ def drive(session: Session) -> None:
     """
     from lambda_hat.launch.tuning import results
     from lambda_hat.launch.tuning.loop import Tuner
-    from lambda_hat.launch.tuning.trial_runs import Field
+    from lambda_hat.launch.tuning.trial_sweep import TrialSweep
 
     store, folder = session.store, studies_dir(session.store, session.tuning.store.namespace)
     with terminal_reporter() as reporter, _database(session, reporter) as database:
-        benches = make_benches(session, database)
-        faults = [fault for bench in benches for study in bench.studies for fault in study.faults(session.resume)]
+        problems = tuned_problems(session, database)
+        faults = [fault for tuned in problems for study in tuned.studies for fault in study.faults(session.resume)]
         if faults:
             raise ConfigError(faults)
         _write_resolved(session, database.url)
-        with Field(store, session.backend, session.sweep_name, reporter) as runs:
+        with TrialSweep(store, session.backend, session.sweep_name, reporter) as runs:
             reporter.line(f"sweep {runs.name}: `lambda-hat status {runs.name} --store {store.root}` follows its runs")
-            tuner = Tuner(session.tuning, store, benches, runs, reporter)
+            tuner = Tuner(session.tuning, store, problems, runs, reporter)
             try:
                 tuner.run()
             except KeyboardInterrupt as interrupt:
@@ -109,9 +109,9 @@ def drive(session: Session) -> None:
         if runs.is_stopped:
             raise SweepStopped(_words_of_stop(runs.name))
         reporter.status("tables, presets and plots")
-        found = results.gather(session, benches)
+        found = results.gather(session, problems)
     results.show(found, folder, database.url)
-    failures = [f"{bench.case.name}: {bench.failure}" for bench in benches if bench.failure is not None]
+    failures = [f"{tuned.case.name}: {tuned.failure}" for tuned in problems if tuned.failure is not None]
     if failures:
         raise TuningFailed("; ".join(failures))
 
@@ -142,13 +142,13 @@ def _database(session: Session, reporter: Reporter) -> Iterator[Database]:
         yield database
 
 
-def make_benches(session: Session, database: Database) -> "list[Any]":
+def tuned_problems(session: Session, database: Database) -> "list[Any]":
     """The problems with their studies, not opened yet."""
-    from lambda_hat.launch.tuning.loop import Bench
+    from lambda_hat.launch.tuning.loop import TunedProblem
     from lambda_hat.launch.tuning.study import Study
 
     folder, settings = studies_dir(session.store, session.tuning.store.namespace), session.tuning.optuna
-    benches: list[Bench] = []
+    problems: list[TunedProblem] = []
     for case in session.cases:
         studies = [
             Study(
@@ -156,8 +156,8 @@ def make_benches(session: Session, database: Database) -> "list[Any]":
             )
             for method in case.methods
         ]
-        benches.append(Bench(case, folder / case.name, studies))
-    return benches
+        problems.append(TunedProblem(case, folder / case.name, studies))
+    return problems
 
 
 def study_name(session: Session, case: Case, method: Method) -> str:
@@ -192,8 +192,8 @@ def print_plan(session: Session) -> None:
     table.show(f"Plan of {tuning.store.namespace}: {len(session.cases)} problems x {len(tuning.methods)} methods")
     for case in session.cases:
         is_found = finished(store, case.reference.target_id, case.reference.run_id, case.reference.budget) is not None
-        fate = "is found" if is_found else "is to be made"
-        table.show(f"{case.name}: its reference {case.reference.run_id} {fate}")
+        condition = "is found" if is_found else "is to be made"
+        table.show(f"{case.name}: its reference {case.reference.run_id} {condition}")
         for method in case.methods:
             told = len(list((studies_dir(store, tuning.store.namespace) / case.name / method.name).glob("trial-*")))
             fields = ", ".join(method.space)

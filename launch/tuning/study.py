@@ -16,7 +16,7 @@ from lambda_hat.config.job import ConfigError, Job
 from lambda_hat.launch.tuning.database import Database
 from lambda_hat.launch.tuning.definition import edited
 from lambda_hat.launch.tuning.problems import Method, Params
-from lambda_hat.launch.tuning.proposals import Mirror
+from lambda_hat.launch.tuning.proposer import Proposer
 from lambda_hat.launch.tuning.schema import Optuna
 from lambda_hat.store.lease import Owner, owner_lives
 
@@ -28,7 +28,7 @@ _SECONDS_BETWEEN_TRIES = 0.5
 
 
 @dataclass
-class Live:
+class LiveTrial:
     """A trial of this driver's that has not been told.
 
     Args:
@@ -64,7 +64,7 @@ class Study:
     """
 
     def __init__(self, database: Database, name: str, method: Method, settings: Optuna, definition: Mapping[str, Any]):
-        self.name, self.method, self.live = name, method, list[Live]()
+        self.name, self.method, self.live = name, method, list[LiveTrial]()
         self._database, self._storage, self._settings = database, database.storage, settings
         self._definition = dict(definition)
         self._owner = Owner.current()
@@ -72,7 +72,7 @@ class Study:
         self._beaten = time.monotonic()
         self._seen: dict[int, tuple[Any, float]] = {}
         self._outages = database.outages
-        self._mirror: Mirror | None = None
+        self._proposer: Proposer | None = None
 
     def faults(self, must_exist: bool = False) -> list[str]:
         """What forbids going on with the study: it was begun with another definition, or does not exist and must."""
@@ -115,7 +115,7 @@ class Study:
         """All trials, in the order of their numbers."""
         return self._database.patiently(lambda: self._storage.get_all_trials(self._id, deepcopy=False))
 
-    def refill(self, room: int) -> list[Live]:
+    def refill(self, room: int) -> list[LiveTrial]:
         """Take over what is deserted and, up to ``room`` trials, begin what waits and what is new.
 
         Returns:
@@ -123,7 +123,7 @@ class Study:
         """
         return self._database.patiently(lambda: self._refill(room))
 
-    def _refill(self, room: int) -> list[Live]:
+    def _refill(self, room: int) -> list[LiveTrial]:
         from optuna.trial import TrialState
 
         with self._database.turn(self.name) as check:
@@ -142,12 +142,12 @@ class Study:
                         taken.append(self._take(trial))
             new = min(room - len(taken), self._settings.max_trials_per_method - counted(trials))
             if new > 0:
-                self._mirrored(trials)
+                self._updated_proposer(trials)
                 taken += [self._begin(len(trials) + index, check) for index in range(new)]
         self.live += taken
         return taken
 
-    def _take(self, trial: "FrozenTrial") -> Live:
+    def _take(self, trial: "FrozenTrial") -> LiveTrial:
         """Make a trial that nobody works on this driver's."""
         identifier = trial._trial_id  # pyright: ignore[reportPrivateUsage]
         self._storage.set_trial_user_attr(identifier, "driver", self._driver)
@@ -157,34 +157,34 @@ class Study:
             del reported[max(reported)]  # who reported it may have died before the pruner was asked
         job, retries = self.method.job(trial.params), attributes.get("retries", 0)
         is_preset = attributes.get("preset", False)
-        return Live(trial.number, identifier, trial.params, job, retries, reported, is_pruned, is_preset)
+        return LiveTrial(trial.number, identifier, trial.params, job, retries, reported, is_pruned, is_preset)
 
-    def _mirrored(self, trials: "list[FrozenTrial]") -> Mirror:
-        if self._mirror is None:
-            self._mirror = Mirror(self.method.space, self._settings.sampler, self._settings.pruner)
-        self._mirror.update(trials)
-        return self._mirror
+    def _updated_proposer(self, trials: "list[FrozenTrial]") -> Proposer:
+        if self._proposer is None:
+            self._proposer = Proposer(self.method.space, self._settings.sampler, self._settings.pruner)
+        self._proposer.update(trials)
+        return self._proposer
 
-    def _begin(self, number: int, check: Callable[[], None]) -> Live:
+    def _begin(self, number: int, check: Callable[[], None]) -> LiveTrial:
         """The new trial ``number``, in one transaction. The first is the preset, to be improved on.
 
         Only who has the turn may, which nobody else's trial can then come between.
         """
-        assert self._mirror is not None
+        assert self._proposer is not None
         try:
             is_preset = number == 0
             if is_preset:
-                trial = self._mirror.preset(self.method.preset(), {"driver": self._driver, "preset": True})
+                trial = self._proposer.preset(self.method.preset(), {"driver": self._driver, "preset": True})
             else:
-                trial = self._mirror.propose(number, {"driver": self._driver})
+                trial = self._proposer.propose(number, {"driver": self._driver})
             job = self.method.job(trial.params)
             trial.user_attrs["run"] = job.run_id
             check()
             identifier = self._storage.create_new_trial(self._id, template_trial=trial)
         except BaseException:
-            self._mirror = None  # it may hold a trial that the database does not
+            self._proposer = None  # it may hold a trial that the database does not
             raise
-        return Live(number, identifier, trial.params, job, is_preset=is_preset)
+        return LiveTrial(number, identifier, trial.params, job, is_preset=is_preset)
 
     def _is_deserted(self, trial: "FrozenTrial") -> bool:
         """Whether nobody works on a running trial. Call it with the turn: who holds it leaves none half begun."""
@@ -215,25 +215,25 @@ class Study:
         for live in self.live:
             self._write(live, "heartbeat", time.time())
 
-    def report(self, live: Live, step: int, value: float) -> bool:
+    def report(self, live: LiveTrial, step: int, value: float) -> bool:
         """Note the objective at a step; whether the pruner drops the trial there."""
         self._write(live, step, value)
         live.rungs[step] = value
         if live.is_preset:  # what the others are to beat is measured to its end
             return False
-        return self._mirrored(self.trials()).prunes(live.number, step, value)
+        return self._updated_proposer(self.trials()).prunes(live.number, step, value)
 
-    def drop(self, live: Live) -> None:
+    def drop(self, live: LiveTrial) -> None:
         """Note that a trial is pruned, before its element is ended."""
         self._write(live, "is_pruned", True)
         live.is_pruned = True
 
-    def tell(self, live: Live, state: str, value: float | None, result: Mapping[str, Any]) -> None:
+    def tell(self, live: LiveTrial, state: str, value: float | None, result: Mapping[str, Any]) -> None:
         """End a trial: ``state`` is COMPLETE, PRUNED or FAIL."""
         self._write(live, "result", dict(result))
         self._end(live, state, value)
 
-    def retry(self, live: Live, result: Mapping[str, Any]) -> None:
+    def retry(self, live: LiveTrial, result: Mapping[str, Any]) -> None:
         """End a trial as failed and have its run tried again, as a new trial that does not count."""
         from optuna.trial import TrialState, create_trial
 
@@ -266,7 +266,7 @@ class Study:
             trial.state.is_finished() for trial in trials
         )
 
-    def _write(self, live: Live, name: str | int, value: Any) -> None:
+    def _write(self, live: LiveTrial, name: str | int, value: Any) -> None:
         """An attribute of a trial, or its objective at the step ``name``."""
         from optuna.exceptions import UpdateFinishedTrialError
 
@@ -281,7 +281,7 @@ class Study:
 
         self._database.patiently(write)
 
-    def _end(self, live: Live, state: str, value: float | None) -> None:
+    def _end(self, live: LiveTrial, state: str, value: float | None) -> None:
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 

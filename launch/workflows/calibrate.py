@@ -18,7 +18,7 @@ from lambda_hat.estimation.plateau import Cell, Plateau, best_plateau, find_plat
 from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.plan import Plan, plan_jobs
 from lambda_hat.launch.sweep import Sweep
-from lambda_hat.launch.workflows.yaml_file import backend_named, presets_loader
+from lambda_hat.config.yaml_file import backend_named, presets_loader
 from lambda_hat.run.summary import with_error
 from lambda_hat.store.files import atomic_path
 from lambda_hat.store.layout import Document, Store, StoreError, write_json
@@ -124,7 +124,7 @@ def publish(plan: Plan, sweep: Sweep) -> Calibration:
     """Read the grid's results, and write calibration.json, calibration.png and the recommended preset."""
     from lambda_hat.report.plot_scans import draw_calibration
 
-    reasons = {state.run_id: state.fate.reason or state.fate.state for state in sweep.states()}
+    reasons = {state.run_id: state.condition.reason or state.condition.state for state in sweep.states()}
     meta = sweep.store.read_meta(plan.jobs[0].target_id)
     if meta is None:
         raise StoreError(f"calibrate: the target was not built; `lambda-hat why {sweep.name}` says why")

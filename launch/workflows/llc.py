@@ -17,8 +17,8 @@ from lambda_hat.launch import driver, table
 from lambda_hat.launch.backend import Backend
 from lambda_hat.launch.plan import Plan, plan_jobs, settings
 from lambda_hat.launch.workflows.collect import collect
-from lambda_hat.launch.workflows.entries import Workflow, blame, parse_workflow, run_settings
-from lambda_hat.launch.workflows.yaml_file import apply_sets, backend_named, presets_loader, read_document
+from lambda_hat.launch.workflows.llc_file import Workflow, blame, parse_workflow, run_settings
+from lambda_hat.config.yaml_file import apply_sets, backend_named, presets_loader, read_document
 from lambda_hat.report.promote import DEFAULT_PLOTS, check_plots, promote_page
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.store.layout import RunRef, Store
@@ -121,11 +121,11 @@ def _jobs(workflow: Workflow, composer: Composer) -> list[Job]:
                 for fault in error.faults:
                     places.setdefault(blame(fault, chosen) or f"{where}: {fault}", []).append(where)
     if places:
-        raise ConfigError([_told(sentence, where, sound) for sentence, where in places.items()])
+        raise ConfigError([_with_pairs(sentence, where, sound) for sentence, where in places.items()])
     return jobs
 
 
-def _told(sentence: str, where: list[str], sound: set[str]) -> str:
+def _with_pairs(sentence: str, where: list[str], sound: set[str]) -> str:
     """Name the pairs, too, where the entry is at fault only together with some others."""
     if sentence.partition(".")[0] not in sound:
         return sentence

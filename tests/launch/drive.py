@@ -28,7 +28,7 @@ def backend(base: dict[str, Any], **changes: Any) -> Backend:
 
 
 def main(spec: dict[str, Any]) -> None:
-    """Submit ``spec["jobs"]`` to the store ``spec["root"]`` on ``spec["launcher"]``; print the fates as JSON.
+    """Submit ``spec["jobs"]`` to the store ``spec["root"]`` on ``spec["launcher"]``; print the conditions as JSON.
 
     Ends with exit code 1 if a run was waited for and is not finished.
     """
@@ -36,8 +36,8 @@ def main(spec: dict[str, Any]) -> None:
     plan = plan_jobs([parse_job(job) for job in spec["jobs"]], store, spec.get("name"))
     sweep = submit(plan, backend_from(spec["launcher"]), store, spec.get("wait", True))
     states = sweep.states(ask=False)
-    sys.stdout.write(json.dumps({state.run_id: state.fate for state in states}) + "\n")
-    sys.exit(int(spec.get("wait", True) and any(state.fate.state != "finished" for state in states)))
+    sys.stdout.write(json.dumps({state.run_id: state.condition for state in states}) + "\n")
+    sys.exit(int(spec.get("wait", True) and any(state.condition.state != "finished" for state in states)))
 
 
 if __name__ == "__main__":

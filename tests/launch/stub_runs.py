@@ -13,7 +13,7 @@ import numpy as np
 
 from lambda_hat.config.job import Job
 from lambda_hat.estimation.statistics import Setting
-from lambda_hat.launch.sweep import Fate, RunState
+from lambda_hat.launch.sweep import Condition, RunState
 from lambda_hat.samplers.base import StepInfo
 from lambda_hat.store.layout import Store, read_json, write_json
 from lambda_hat.store.sweeps import SweepRun
@@ -66,28 +66,28 @@ class StubRuns:
         run = SweepRun(job.target_id, job.sampler_name, job.sampler_name)
         sent = read_json(folder / "sent.json")
         if sent is None:
-            return RunState(job.run_id, run, Fate("missing"), {"ended": 1}, None)
+            return RunState(job.run_id, run, Condition("missing"), {"ended": 1}, None)
         if sent["state"] == "cancelled":
-            return RunState(job.run_id, run, Fate("cancelled"), {"ended": 1}, None)
+            return RunState(job.run_id, run, Condition("cancelled"), {"ended": 1}, None)
         self.seen[job.run_id] += 1
         if self.seen[job.run_id] <= self.looks:
-            return RunState(job.run_id, run, Fate("running"), {}, None)
+            return RunState(job.run_id, run, Condition("running"), {}, None)
         kind = sent["kind"]
         if kind == "dead" or (kind == "killed" and sent["times"] == 1):
-            return RunState(job.run_id, run, Fate("failed", "killed by SIGKILL"), {"ended": 1}, None)
+            return RunState(job.run_id, run, Condition("failed", "killed by SIGKILL"), {"ended": 1}, None)
         if kind == "raises":
-            return RunState(job.run_id, run, Fate("failed", "a bug"), {"ended": 1, "traceback": "..."}, None)
+            return RunState(job.run_id, run, Condition("failed", "a bug"), {"ended": 1, "traceback": "..."}, None)
         if kind == "diverges":
             told = {"ended": 1, "traceback": "...", "error_type": "NonFinite"}
-            return RunState(job.run_id, run, Fate("failed", "not finite"), told, None)
+            return RunState(job.run_id, run, Condition("failed", "not finite"), told, None)
         if kind == "bad":
             status = {"phase": "sampling", "gradients": 5000, "seconds": 1.0, "llc": 1e3, "llc_mcse": 1.0}
-            return RunState(job.run_id, run, Fate("running"), status, None)
+            return RunState(job.run_id, run, Condition("running"), status, None)
         before = time.perf_counter(), time.process_time()
         leave_result(job, self.store)
         self.spent["wall"] += time.perf_counter() - before[0]
         self.spent["cpu"] += time.process_time() - before[1]
-        return RunState(job.run_id, run, Fate("finished"), {"ended": 1}, None)
+        return RunState(job.run_id, run, Condition("finished"), {"ended": 1}, None)
 
     def end(self, job: Job) -> None:
         folder = self.store.run_dir(job.target_id, job.run_id)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from lambda_hat.config.job import ConfigError, config_dir
 from lambda_hat.launch.backend import Backend, backend_from
@@ -18,7 +19,7 @@ from tests.launch.drive import LOCAL, SLURM, backend
 def preset(name: str, *overrides: str) -> Backend:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose("sample", [f"hydra/launcher={name}", *overrides], return_hydra_config=True)
-        return backend_from(config.hydra.launcher)
+        return backend_from(OmegaConf.to_container(config.hydra.launcher, resolve=True))
 
 
 @pytest.mark.parametrize("name", ["slurm_cpu", "slurm_gpu"])
@@ -38,7 +39,7 @@ def test_the_environment_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("LAMBDA_HAT_BACKEND", "slurm-gpu")
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose("sample", return_hydra_config=True)
-    assert backend_from(config.hydra.launcher).wants_gpu
+    assert backend_from(OmegaConf.to_container(config.hydra.launcher, resolve=True)).wants_gpu
 
 
 @pytest.mark.parametrize(

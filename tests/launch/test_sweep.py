@@ -24,6 +24,6 @@ def test_a_damaged_result_is_told_and_hides_no_other_run(store_root: Path) -> No
     broken, whole = (store.run_dir(job.target_id, job.run_id) / "analysis.json" for job in jobs)
     broken.write_text('{"progress": {"draws"')
     write_json(whole, {"progress": {"draws": 200, "gradients": 0, "seconds": 0.0, "mcse": None}})
-    fates = [state.fate for state in Sweep(store, "damaged").states()]
-    assert [fate.state for fate in fates] == ["lost", "finished"]
-    assert str(broken) in fates[0].reason
+    conditions = [state.condition for state in Sweep(store, "damaged").states()]
+    assert [condition.state for condition in conditions] == ["lost", "finished"]
+    assert str(broken) in conditions[0].reason

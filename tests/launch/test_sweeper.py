@@ -32,7 +32,7 @@ class Cluster:
         assert backend.kind == "local"
         self.plans.append(plan)
         self.waited.append(wait)
-        fates: list[Any] = []
+        conditions: list[Any] = []
         for job in plan.missing:
             folder = store.run_dir(job.target_id, job.run_id)
             error = self.fails(job)
@@ -40,9 +40,9 @@ class Cluster:
                 publish(job, store, **self.result(job))
             else:
                 write_status(folder, state="failed", error=error)
-            fate = type("Fate", (), {"state": "failed" if error else "finished", "reason": error or ""})
-            fates.append(type("RunState", (), {"run_id": job.run_id, "fate": fate}))
-        return type("Sweep", (), {"states": lambda self: fates})()
+            condition = type("Condition", (), {"state": "failed" if error else "finished", "reason": error or ""})
+            conditions.append(type("RunState", (), {"run_id": job.run_id, "condition": condition}))
+        return type("Sweep", (), {"states": lambda self: conditions})()
 
 
 class Ended(NamedTuple):

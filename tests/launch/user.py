@@ -17,7 +17,7 @@ import numpy as np
 
 from lambda_hat.config.job import Job
 from lambda_hat.launch.manifest import Manifest
-from lambda_hat.launch.sweep import Fate, Sweep
+from lambda_hat.launch.sweep import Condition, Sweep
 from lambda_hat.store.layout import Document, Store, read_status
 from lambda_hat.store.trace_file import read_trace_file
 from tests.jobs import job_config, make_job, warm_store
@@ -99,11 +99,11 @@ class User:
         warm_store(self.root)
         return self.popen("-m", "lambda_hat.sample", "-m", *SMALL, f"store.root={self.root}", *arguments)
 
-    def submit(self, *jobs: dict[str, Any], seconds: float = 120, **more: Any) -> dict[str, Fate]:
+    def submit(self, *jobs: dict[str, Any], seconds: float = 120, **more: Any) -> dict[str, Condition]:
         """Run a driver to its end: what it says of each run."""
         return self.finish(self.start(*jobs, **more), seconds)
 
-    def finish(self, driver: subprocess.Popen[str], seconds: float = 120) -> dict[str, Fate]:
+    def finish(self, driver: subprocess.Popen[str], seconds: float = 120) -> dict[str, Condition]:
         """Wait for a driver: what it says of each run."""
         try:
             out, err = driver.communicate(timeout=seconds)
@@ -111,9 +111,9 @@ class User:
             driver.kill()
             raise AssertionError(f"waits for ever: {driver.communicate()[1]}\n{self.evidence()}") from None
         assert out, err + self.evidence()
-        fates = {run_id: Fate(*fate) for run_id, fate in json.loads(out).items()}
-        assert driver.returncode == int(any(fate.state != "finished" for fate in fates.values()))
-        return fates
+        conditions = {run_id: Condition(*condition) for run_id, condition in json.loads(out).items()}
+        assert driver.returncode == int(any(condition.state != "finished" for condition in conditions.values()))
+        return conditions
 
     def command(self, *arguments: str, seconds: float = 120) -> tuple[int, str, str]:
         """``lambda-hat ...``: exit code, standard output and standard error."""
@@ -132,10 +132,10 @@ class User:
         (folder,) = (self.root / "sweeps").iterdir()
         return folder.name
 
-    def fates(self, name: str = "s") -> dict[str, Fate]:
+    def conditions(self, name: str = "s") -> dict[str, Condition]:
         """What `lambda-hat status` tells of each run."""
         with self.here():
-            return {state.run_id: state.fate for state in Sweep(self.store, name).states()}
+            return {state.run_id: state.condition for state in Sweep(self.store, name).states()}
 
     @contextlib.contextmanager
     def here(self) -> Iterator[None]:

@@ -73,15 +73,15 @@ def test_killed_and_cancelled_runs_say_so_and_retry_completes_them(user: Cluster
     (pid,) = user.processes(user.element_of(killed))
     kill(pid)
     user.slurm("scancel", user.element_of(cancelled))
-    fates = user.finish(driver)
-    assert (fates[killed.run_id].state, fates[cancelled.run_id].state) == ("failed", "cancelled"), fates
-    assert "killed" in fates[killed.run_id].reason
-    assert fates[sibling.run_id].state == "finished"
+    conditions = user.finish(driver)
+    assert (conditions[killed.run_id].state, conditions[cancelled.run_id].state) == ("failed", "cancelled"), conditions
+    assert "killed" in conditions[killed.run_id].reason
+    assert conditions[sibling.run_id].state == "finished"
 
     made = user.status(sibling)
     code, out, err = user.command("retry", "s")
     assert code == 0, out + err + user.evidence()
-    assert {fate.state for fate in user.fates().values()} == {"finished"}
+    assert {condition.state for condition in user.conditions().values()} == {"finished"}
     assert user.status(sibling) == made, "what was finished was done again"
 
 
@@ -89,17 +89,17 @@ def test_a_run_out_of_memory_fails_alone_and_goes_on_with_more(user: ClusterUser
     """SLURM kills the process, which cannot say why; then the same command, with what it lacked."""
     jobs = [{**SHORT, "model": {**TOY, "loss_megabytes": 2500}}, SHORT]
     large, small = (user.job(**changes) for changes in jobs)
-    fates = user.submit(*jobs, launcher={"mem_gb": 1})
-    assert fates[small.run_id].state == "finished"
-    assert fates[large.run_id].state == "failed"
-    assert "killed before it could say why" in fates[large.run_id].reason
+    conditions = user.submit(*jobs, launcher={"mem_gb": 1})
+    assert conditions[small.run_id].state == "finished"
+    assert conditions[large.run_id].state == "failed"
+    assert "killed before it could say why" in conditions[large.run_id].reason
     code, out, _ = user.command("logs", "s", large.run_id)
     assert code == 0
     assert "memory" in out.lower()
 
     made = user.status(small)
-    fates = user.submit(*jobs, launcher={"mem_gb": 4})
-    assert {fate.state for fate in fates.values()} == {"finished"}
+    conditions = user.submit(*jobs, launcher={"mem_gb": 4})
+    assert {condition.state for condition in conditions.values()} == {"finished"}
     assert user.status(small) == made, "what was finished was done again"
 
 
@@ -115,9 +115,9 @@ def test_a_run_that_slurm_has_forgotten_is_lost_and_retry_completes_it(
     kill(pid)
     user.until(lambda: not user.slurm("squeue", "-h").strip())
     lab.forget_ended_jobs()
-    fates = user.fates()
-    assert (fates[long.run_id].state, fates[short.run_id].state) == ("lost", "finished")
-    assert "SLURM has forgotten" in fates[long.run_id].reason
+    conditions = user.conditions()
+    assert (conditions[long.run_id].state, conditions[short.run_id].state) == ("lost", "finished")
+    assert "SLURM has forgotten" in conditions[long.run_id].reason
     made = user.status(short)
     code, out, err = user.command("retry", "s")
     assert code == 0, out + err + user.evidence()

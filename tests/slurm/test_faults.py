@@ -35,13 +35,13 @@ def test_a_store_that_cannot_be_written_is_said_and_retry_goes_on_from_what_it_h
     made = faults.files_of(user.store, finished)
     with fault(disk):
         user.finish(driver)
-        fates = user.fates()
-        assert fates[finished.run_id].state == "finished"
-        assert (fates[running.run_id].state, fates[queued.run_id].state) == ("failed", "failed"), user.evidence()
-        assert fates[running.run_id].reason.startswith("cannot write"), fates
-        assert words in fates[running.run_id].reason
+        conditions = user.conditions()
+        assert conditions[finished.run_id].state == "finished"
+        assert (conditions[running.run_id].state, conditions[queued.run_id].state) == ("failed", "failed"), user.evidence()
+        assert conditions[running.run_id].reason.startswith("cannot write"), conditions
+        assert words in conditions[running.run_id].reason
         # SLURM itself does not start what has nowhere to print to.
-        assert "is the store full, or read-only?" in fates[queued.run_id].reason or words in fates[queued.run_id].reason
+        assert "is the store full, or read-only?" in conditions[queued.run_id].reason or words in conditions[queued.run_id].reason
         code, out, _ = user.command("why", "s")
         assert code == 0
         assert words in out
@@ -55,7 +55,7 @@ def test_a_store_that_cannot_be_written_is_said_and_retry_goes_on_from_what_it_h
 
     code, out, err = user.command("retry", "s")
     assert code == 0, out + err + user.evidence()
-    assert {fate.state for fate in user.fates().values()} == {"finished"}
+    assert {condition.state for condition in user.conditions().values()} == {"finished"}
     assert faults.files_of(user.store, finished) == made, "what was finished was done again"
     assert_same_trace(trace_of(running, user.store), unbroken)
 

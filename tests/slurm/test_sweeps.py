@@ -43,10 +43,10 @@ def test_the_command_line_submits_an_array_for_the_target_and_one_for_the_runs(u
 
 
 def test_without_a_gpu_a_gpu_run_says_what_is_missing(user: ClusterUser) -> None:
-    (fate,) = user.submit({}, launcher={"partition": "gpu", "gpus_per_node": 1}).values()
-    assert fate.state == "failed"
-    assert "JAX sees none" in fate.reason
-    assert "lambda_hat[cuda]" in fate.reason
+    (condition,) = user.submit({}, launcher={"partition": "gpu", "gpus_per_node": 1}).values()
+    assert condition.state == "failed"
+    assert "JAX sees none" in condition.reason
+    assert "lambda_hat[cuda]" in condition.reason
 
 
 def times(user: ClusterUser, array: Array, name: str) -> list[str]:
@@ -63,11 +63,11 @@ def test_more_runs_than_an_array_holds_go_in_chunks_with_no_barrier_between(
 ) -> None:
     assert max(sizes) == MAX_ARRAY_SIZE
     jobs = [{**SHORT, "seed": seed} for seed in range(num_runs)]
-    fates = user.submit(*jobs, launcher={"runs_per_element": packed}, seconds=280)
-    assert {fate.state for fate in fates.values()} == {"finished"}, fates
+    conditions = user.submit(*jobs, launcher={"runs_per_element": packed}, seconds=280)
+    assert {condition.state for condition in conditions.values()} == {"finished"}, conditions
     targets, *chunks = user.manifest().arrays
     assert [len(array.elements) for array in chunks] == sizes
-    assert {run for array in chunks for element in array.elements for run in element} == set(fates)
+    assert {run for array in chunks for element in array.elements for run in element} == set(conditions)
     assert max(time for array in chunks for time in times(user, array, "SubmitTime")) <= min(
         times(user, chunks[0], "EndTime")
     )
@@ -77,8 +77,8 @@ def test_more_runs_than_an_array_holds_go_in_chunks_with_no_barrier_between(
 
 
 def test_many_tiny_runs_share_processes(user: ClusterUser) -> None:
-    fates = user.submit(*({**SHORT, "seed": seed} for seed in range(100)), launcher={"runs_per_element": 25})
-    assert {fate.state for fate in fates.values()} == {"finished"}
+    conditions = user.submit(*({**SHORT, "seed": seed} for seed in range(100)), launcher={"runs_per_element": 25})
+    assert {condition.state for condition in conditions.values()} == {"finished"}
     assert [len(array.elements) for array in user.manifest().arrays] == [1, 4]
 
 
@@ -89,7 +89,7 @@ def test_what_is_queued_runs_as_it_was_submitted_whatever_becomes_of_conf(user: 
     out, err = command.communicate(timeout=60)
     assert command.returncode == 0, err
     name = out.removeprefix("sweep: ").strip()
-    assert {fate.state for fate in user.fates(name).values()} == {"held"}
+    assert {condition.state for condition in user.conditions(name).values()} == {"held"}
     frozen = {path: path.read_bytes() for path in user.root.glob("targets/*/run_*/config.yaml")}
     assert len(frozen) == 2
 
@@ -97,7 +97,7 @@ def test_what_is_queued_runs_as_it_was_submitted_whatever_becomes_of_conf(user: 
         path.write_text("edited: [")
     for array in user.manifest(name).arrays:
         user.slurm("scontrol", "release", str(array.job))
-    user.until(lambda: {fate.state for fate in user.fates(name).values()} == {"finished"}, 60)
+    user.until(lambda: {condition.state for condition in user.conditions(name).values()} == {"finished"}, 60)
     assert {path: path.read_bytes() for path in frozen} == frozen
 
 
@@ -105,10 +105,10 @@ def test_a_failed_target_fails_its_runs_and_no_others(user: ClusterUser) -> None
     failing = user.job(model={**TOY, "build_fails": True})
     raising = user.job(model={**TOY, "loss_is_nan": True})
     good = user.job(**SHORT)
-    fates = user.submit({"model": {**TOY, "build_fails": True}}, {"model": {**TOY, "loss_is_nan": True}}, SHORT)
-    assert fates[good.run_id].state == "finished"
-    assert "training diverged" in fates[failing.run_id].reason
-    assert "finite" in fates[raising.run_id].reason
+    conditions = user.submit({"model": {**TOY, "build_fails": True}}, {"model": {**TOY, "loss_is_nan": True}}, SHORT)
+    assert conditions[good.run_id].state == "finished"
+    assert "training diverged" in conditions[failing.run_id].reason
+    assert "finite" in conditions[raising.run_id].reason
 
 
 def test_a_driver_that_dies_loses_and_doubles_nothing(user: ClusterUser) -> None:
@@ -123,8 +123,8 @@ def test_a_driver_that_dies_loses_and_doubles_nothing(user: ClusterUser) -> None
         array.job = None
     manifest.save(user.store)
 
-    fates = user.submit(*long, {**SHORT, "seed": 9})
-    assert {fate.state for fate in fates.values()} == {"finished"}, fates
+    conditions = user.submit(*long, {**SHORT, "seed": 9})
+    assert {condition.state for condition in conditions.values()} == {"finished"}, conditions
     sent = [
         run for array in user.manifest().arrays if array.kind == "runs" for element in array.elements for run in element
     ]
@@ -137,10 +137,10 @@ def test_cancel_ends_queued_and_running_elements_of_this_sweep_only(user: Cluste
     user.until_committed(user.job(**LONG))
     code, out, err = user.command("cancel", "s")
     assert (code, out) == (0, "s: 2 runs were cancelled\n"), err
-    assert {fate.state for fate in user.finish(driver).values()} == {"cancelled"}
+    assert {condition.state for condition in user.finish(driver).values()} == {"cancelled"}
     code, out, _ = user.command("status", "s", "--json")
     assert [run["state"] for run in json.loads(out)] == ["cancelled", "cancelled"]
-    assert {fate.state for fate in user.finish(other).values()} == {"finished"}
+    assert {condition.state for condition in user.finish(other).values()} == {"finished"}
 
 
 def test_with_accounting_states_outlive_the_controllers_memory_and_the_submit_limit_is_kept(
@@ -156,8 +156,8 @@ def test_with_accounting_states_outlive_the_controllers_memory_and_the_submit_li
     assert refused.returncode == 1
     assert "wait: needs to be true" in err
 
-    fates = user.submit(*short)
-    assert {fate.state for fate in fates.values()} == {"finished"}
+    conditions = user.submit(*short)
+    assert {condition.state for condition in conditions.values()} == {"finished"}
     assert all(len(array.elements) <= 2 for array in user.manifest().arrays)
 
     long = user.job(**LONG)
@@ -169,4 +169,4 @@ def test_with_accounting_states_outlive_the_controllers_memory_and_the_submit_li
     user.until(lambda: array.job is not None and "CANCELLED" in user.slurm("sacct", "-nX", "-j", array.job))
     with user.here():
         assert cluster.from_sacct([array.job])[array.job].state == "CANCELLED"
-    assert user.fates("cancelled")[long.run_id].state == "cancelled"
+    assert user.conditions("cancelled")[long.run_id].state == "cancelled"

@@ -31,15 +31,15 @@ def test_what_waits_runs_as_it_was_submitted_whatever_becomes_of_conf(user: User
 def test_a_full_disk_is_said_and_costs_nothing_that_is_finished(user: User) -> None:
     """The long run's trace does not fit. When there is room again, retry goes on from what was committed."""
     driver = user.start(LONG, SHORT, shell="ulimit -f 110;")
-    fates = user.finish(driver)
+    conditions = user.finish(driver)
     long, short = user.job(**LONG), user.job(**SHORT)
-    assert fates[short.run_id].state == "finished"
-    assert fates[long.run_id].state == "failed"
-    assert "cannot write" in fates[long.run_id].reason
+    assert conditions[short.run_id].state == "finished"
+    assert conditions[long.run_id].state == "failed"
+    assert "cannot write" in conditions[long.run_id].reason
     made = faults.files_of(user.store, short)
     code, out, err = user.command("retry", "s")
     assert code == 0, out + err + user.evidence()
-    assert {fate.state for fate in user.fates().values()} == {"finished"}
+    assert {condition.state for condition in user.conditions().values()} == {"finished"}
     assert faults.files_of(user.store, short) == made
 
 
@@ -60,8 +60,8 @@ def test_truncated_entries_of_the_compilation_cache_are_mended(user: User) -> No
     (user.root / ".cache").mkdir()  # this store's own: others must not meet what is broken here
     user.submit(SHORT)
     entries = faults.cut_cache_short(user.store)
-    fates = user.submit({**SHORT, "seed": 1})
-    assert {fate.state for fate in fates.values()} == {"finished"}
+    conditions = user.submit({**SHORT, "seed": 1})
+    assert {condition.state for condition in conditions.values()} == {"finished"}
     assert faults.are_whole(entries)
     assert "truncated or damaged" in user.evidence()
 
@@ -71,10 +71,10 @@ def test_without_waiting_the_elements_have_a_pool_that_outlives_the_driver(user:
     driver = user.start(*jobs, wait=False, launcher={"array_parallelism": 1})
     driver.communicate(timeout=60)
     assert driver.returncode == 0
-    assert {fate.state for fate in user.fates().values()} <= {"queued", "running"}
+    assert {condition.state for condition in user.conditions().values()} <= {"queued", "running"}
     # The same command, waiting, finds them in hand.
-    fates = user.submit(*jobs)
-    assert {fate.state for fate in fates.values()} == {"finished"}
+    conditions = user.submit(*jobs)
+    assert {condition.state for condition in conditions.values()} == {"finished"}
     assert len(user.manifest().arrays) == 2, "it was submitted twice"
 
 
@@ -89,7 +89,7 @@ def test_cancel_ends_a_pool_that_nobody_waits_for(user: User) -> None:
         return seen is not None and seen.is_released
 
     user.until(is_free)
-    assert not {fate.state for fate in user.fates().values()} & {"running", "queued", "finished"}
+    assert not {condition.state for condition in user.conditions().values()} & {"running", "queued", "finished"}
 
 
 def test_a_read_only_store_is_said_and_can_still_be_read(disk: Path) -> None:
@@ -110,8 +110,8 @@ def test_a_slow_store_changes_no_draw(user: User, tmp_path: Path) -> None:
     user.submit(SHORT)
     slow = tmp_path / "slow"
     other = User(tmp_path / "elsewhere", environment=faults.slowed(slow))
-    (fate,) = other.submit(SHORT).values()
-    assert fate.state == "finished"
+    (condition,) = other.submit(SHORT).values()
+    assert condition.state == "finished"
     job = user.job(**SHORT)
     assert faults.is_slowed(slow, other.status(job)["pid"])
     assert_same_trace(trace_of(job, other.store), trace_of(job, user.store))

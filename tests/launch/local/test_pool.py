@@ -42,12 +42,12 @@ def owner_of(user: User, **changes: object) -> int:
 
 def test_one_failure_hides_no_other_and_a_failed_target_fails_its_runs(user: User) -> None:
     fails, raises = {"model": {**TOY, "build_fails": True}}, {"model": {**TOY, "loss_is_nan": True}}
-    fates = user.submit(fails, raises, SHORT, {**SHORT, "sampler": SGLD})
-    failed, raised = fates[user.job(**fails).run_id], fates[user.job(**raises).run_id]
+    conditions = user.submit(fails, raises, SHORT, {**SHORT, "sampler": SGLD})
+    failed, raised = conditions[user.job(**fails).run_id], conditions[user.job(**raises).run_id]
     assert (failed.state, raised.state) == ("failed", "failed")
     assert "training diverged" in failed.reason
     assert "finite" in raised.reason
-    assert sorted(fate.state for fate in fates.values()) == ["failed", "failed", "finished", "finished"]
+    assert sorted(condition.state for condition in conditions.values()) == ["failed", "failed", "finished", "finished"]
 
     code, out, _ = user.command("why", "s")
     assert code == 0
@@ -68,10 +68,10 @@ def test_a_killed_element_is_blamed_its_packed_siblings_finish_and_retry_resumes
     driver = user.start(*jobs, launcher={"runs_per_element": 2})
     user.until_committed(user.job(**LONG))
     kill(owner_of(user, **LONG))
-    fates = user.finish(driver)
-    assert fates[user.job(**LONG).run_id].state == "failed"
-    assert "SIGKILL" in fates[user.job(**LONG).run_id].reason
-    assert fates[user.job(**jobs[1]).run_id].state == "finished"
+    conditions = user.finish(driver)
+    assert conditions[user.job(**LONG).run_id].state == "failed"
+    assert "SIGKILL" in conditions[user.job(**LONG).run_id].reason
+    assert conditions[user.job(**jobs[1]).run_id].state == "finished"
 
     code, out, err = user.command("retry", "s")
     assert code == 0, out + err + user.evidence()
@@ -85,8 +85,8 @@ def test_a_process_makes_one_run_after_another_and_its_death_costs_the_one_at_wo
     user.until_committed(user.job(**LONG))
     killed = owner_of(user, **LONG)
     kill(killed)
-    fates = user.finish(driver)
-    assert [fates[user.job(**job).run_id].state for job in jobs] == ["finished", "failed", "finished"]
+    conditions = user.finish(driver)
+    assert [conditions[user.job(**job).run_id].state for job in jobs] == ["finished", "failed", "finished"]
     assert user.status(user.job(**jobs[0]))["pid"] == killed
     assert user.status(user.job(**jobs[2]))["pid"] != killed
 
@@ -101,9 +101,9 @@ def test_a_stopped_driver_has_its_elements_commit_and_the_same_command_goes_on(
     _, err = driver.communicate(timeout=60)
     assert driver.returncode != 0
     assert "the same command goes on" in err
-    assert user.fates()[user.job(**LONG).run_id].state == "interrupted"
-    (fate,) = user.submit(LONG).values()
-    assert fate.state == "finished"
+    assert user.conditions()[user.job(**LONG).run_id].state == "interrupted"
+    (condition,) = user.submit(LONG).values()
+    assert condition.state == "finished"
     assert_same_trace(trace_of(user.job(**LONG), user.store), unbroken)
 
 
@@ -113,8 +113,8 @@ def test_a_driver_killed_leaves_its_elements_to_finish(user: User, unbroken: Tra
     pid = owner_of(user, **LONG)
     driver.kill()
     driver.communicate()
-    (fate,) = user.submit(LONG).values()
-    assert fate.state == "finished"
+    (condition,) = user.submit(LONG).values()
+    assert condition.state == "finished"
     assert owner_of(user, **LONG) == pid, "the second driver's element took the run over instead of waiting"
     assert_same_trace(trace_of(user.job(**LONG), user.store), unbroken)
 
@@ -125,7 +125,7 @@ def test_cancel_ends_the_driver_and_its_elements(user: User) -> None:
     code, out, _ = user.command("cancel", "s")
     assert (code, out) == (0, "s: 2 runs were cancelled\n")
     driver.communicate(timeout=60)
-    assert not {fate.state for fate in user.fates().values()} & {"running", "queued", "finished"}
+    assert not {condition.state for condition in user.conditions().values()} & {"running", "queued", "finished"}
 
 
 def test_a_run_of_few_parameters_gets_one_core(user: User) -> None:
@@ -135,7 +135,7 @@ def test_a_run_of_few_parameters_gets_one_core(user: User) -> None:
         for pid in _elements(user, driver.pid):
             with contextlib.suppress(ProcessLookupError):
                 cores.add(len(os.sched_getaffinity(pid)))
-    assert {fate.state for fate in user.finish(driver).values()} == {"finished"}
+    assert {condition.state for condition in user.finish(driver).values()} == {"finished"}
     assert min(cores) == 1
 
 
@@ -153,7 +153,7 @@ def test_processes_are_bounded_and_share_the_cores(user: User, num_runs: int, at
         for pid in elements:
             with contextlib.suppress(ProcessLookupError):
                 cores.add(len(os.sched_getaffinity(pid)))
-    assert {fate.state for fate in user.finish(driver).values()} == {"finished"}
+    assert {condition.state for condition in user.finish(driver).values()} == {"finished"}
     at_once = at_once or available
     assert most == at_once
     assert min(cores) == max(1, available // at_once)

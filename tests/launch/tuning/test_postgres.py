@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from lambda_hat.launch.tuning.database import Database, database_url
-from lambda_hat.launch.tuning.session import make_benches
+from lambda_hat.launch.tuning.session import tuned_problems
 from lambda_hat.run.progress import PlainReporter
 from tests.launch.tuning import tuners
 from tests.postgres import Postgres
@@ -102,8 +102,8 @@ def test_a_trial_whose_birth_was_not_answered_is_taken_back_at_once(
     """Sees a driver that takes its own forgotten trials for those of another that lives, and waits for it."""
     document = shared(server, tmp_path / "runs", "unanswered", 4)
     opened = Database(database_url(server.url, tmp_path), PlainReporter())
-    (bench,) = make_benches(tuners.session(document), opened)
-    (study,) = bench.studies
+    (tuned,) = tuned_problems(tuners.session(document), opened)
+    (study,) = tuned.studies
     study.open()
     begin, begun = opened.storage.create_new_trial, list[int]()
 

@@ -22,7 +22,7 @@ from lambda_hat.launch.tuning.problems import Case, compose_cases
 from lambda_hat.launch.tuning.record import Reference, read_metrics
 from lambda_hat.launch.tuning.schema import Objective
 from lambda_hat.launch.tuning.session import plain, prepare
-from lambda_hat.launch.workflows.yaml_file import presets_loader, read_document
+from lambda_hat.config.yaml_file import presets_loader, read_document
 from lambda_hat.store.layout import read_json, write_json
 from tests.launch.drive import SLURM, backend
 from tests.launch.stub_runs import NUM_DRAWS, leave_result

@@ -13,10 +13,10 @@ from lambda_hat.config.job import ConfigError
 from lambda_hat.launch.tuning import database, results
 from lambda_hat.launch.tuning.database import Database, database_url
 from lambda_hat.launch.tuning.parse import parse_tuning
-from lambda_hat.launch.tuning.proposals import Mirror
+from lambda_hat.launch.tuning.proposer import Proposer
 from lambda_hat.launch.tuning.record import RESOLVED, read_metrics
 from lambda_hat.launch.tuning.schema import Dimension
-from lambda_hat.launch.tuning.session import drive, make_benches
+from lambda_hat.launch.tuning.session import drive, tuned_problems
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.store.lease import Lease, Owner
 from tests.launch.stub_runs import NUM_DRAWS
@@ -56,8 +56,8 @@ def test_the_preset_is_measured_to_its_end_whatever_the_pruner_says(tmp_path: Pa
     document["optuna"]["max_trials_per_method"] = 7
     here = tuners.session(document)
     opened = Database(database_url(None, tmp_path / "runs" / "studies" / "test"), PlainReporter())
-    (bench,) = make_benches(here, opened)
-    (study,) = bench.studies
+    (tuned,) = tuned_problems(here, opened)
+    (study,) = tuned.studies
     study.open()
     (live,) = study.refill(1)
     assert study.report(live, 1, 1e3)
@@ -91,7 +91,7 @@ def test_a_driver_that_starts_anew_proposes_something_new_but_the_same_each_time
     tuning = parse_tuning(tuners.config(tmp_path))
 
     def first(number: int) -> dict[str, Any]:
-        mirror = Mirror(tuning.search_space["sgld"], tuning.optuna.sampler, tuning.optuna.pruner)
+        mirror = Proposer(tuning.search_space["sgld"], tuning.optuna.sampler, tuning.optuna.pruner)
         return mirror.propose(number, {}).params
 
     assert first(0) == first(0)
@@ -114,7 +114,7 @@ def test_a_sampler_learns_only_from_trials_that_have_all_fields(tmp_path: Path) 
     tuners.drive(document)
     optuna = parse_tuning(document).optuna
     (method,) = tuners.session(document).cases[0].methods
-    mirror = Mirror(method.space, optuna.sampler, optuna.pruner)
+    mirror = Proposer(method.space, optuna.sampler, optuna.pruner)
     mirror.update(tuners.trials(document))
     assert [trial.params.keys() for trial in mirror._study.trials] == [method.space.keys()] * 5
 

@@ -26,12 +26,12 @@ from lambda_hat.config.job import parse_job
 from lambda_hat.launch.backend import Backend
 from lambda_hat.launch.tuning import loop, study
 from lambda_hat.launch.tuning.database import Database, database_url
-from lambda_hat.launch.tuning.loop import Bench, Tuner
+from lambda_hat.launch.tuning.loop import TunedProblem, Tuner
 from lambda_hat.launch.tuning.parse import parse_tuning
 from lambda_hat.launch.tuning.problems import Case, Method
 from lambda_hat.launch.tuning.record import studies_dir
 from lambda_hat.launch.tuning.schema import Tuning
-from lambda_hat.launch.tuning.session import Session, make_benches
+from lambda_hat.launch.tuning.session import Session, tuned_problems
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.store.layout import read_json
 from tests.jobs import SGLD, job_config
@@ -99,7 +99,7 @@ def drive(document: dict[str, Any], kinds: Sequence[Kind] = ("good",), looks: in
     runs = StubRuns(store, kinds, looks)
     database = Database(database_url(here.tuning.optuna.storage, _folder(here)), PlainReporter())
     try:
-        Tuner(here.tuning, store, make_benches(here, database), runs, PlainReporter()).run()
+        Tuner(here.tuning, store, tuned_problems(here, database), runs, PlainReporter()).run()
     finally:
         database.close()
     return runs
@@ -231,4 +231,4 @@ def finish(process: Any, seconds: float = 60) -> int:
     return process.exitcode
 
 
-__all__ = ["Bench", "assert_settled", "config", "drive", "finish", "session", "start", "time", "trials"]
+__all__ = ["TunedProblem", "assert_settled", "config", "drive", "finish", "session", "start", "time", "trials"]

@@ -38,7 +38,7 @@ class Cluster:
     def submit(self, plan: Plan, backend: Backend, store: Store) -> Any:
         self.plans.append(plan)
         self.backends.append(backend)
-        fates: list[Any] = []
+        conditions: list[Any] = []
         for number, job in enumerate(plan.missing):
             if number == self.stops_after:
                 raise SweepStopped("stopped")
@@ -48,9 +48,9 @@ class Cluster:
                 write_status(folder, state="failed", error="it broke")
             else:
                 finish(job, store)
-            fate = type("Fate", (), {"state": "failed" if self.fails(job) else "finished", "reason": "it broke"})
-            fates.append(type("RunState", (), {"run_id": job.run_id, "fate": fate}))
-        return type("Sweep", (), {"states": lambda self: fates})()
+            condition = type("Condition", (), {"state": "failed" if self.fails(job) else "finished", "reason": "it broke"})
+            conditions.append(type("RunState", (), {"run_id": job.run_id, "condition": condition}))
+        return type("Sweep", (), {"states": lambda self: conditions})()
 
 
 @pytest.fixture

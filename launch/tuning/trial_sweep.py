@@ -18,7 +18,7 @@ from lambda_hat.launch.manifest import Manifest, Submission
 from lambda_hat.launch.plan import Plan, plan_jobs
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.launch.submit import enter_here, freeze, manifest_of, pack
-from lambda_hat.launch.sweep import Fate, RunState, Sweep, Tracker
+from lambda_hat.launch.sweep import Condition, RunState, Sweep, Tracker
 from lambda_hat.run.progress import Reporter
 from lambda_hat.store.layout import Store
 from lambda_hat.store.lease import Lease, LeaseHeld, Owner, is_held, process_here
@@ -26,7 +26,7 @@ from lambda_hat.store.lease import Lease, LeaseHeld, Owner, is_held, process_her
 _MAX_DRIVERS = 100
 
 
-class Field:
+class TrialSweep:
     """A sweep that this driver has in hand. Use it as a context manager.
 
     Args:
@@ -92,7 +92,7 @@ class Field:
             self.step()
 
     def _submit(self, plan: Plan, manifest: Manifest) -> None:
-        from lambda_hat.launch.slurm.arrays import Submitter  # submitit takes a while to import
+        from lambda_hat.launch.slurm.job_arrays import Submitter  # submitit takes a while to import
 
         try:
             room = cluster.limits().jobs - cluster.queued_elements() - len(plan.unbuilt)
@@ -120,11 +120,11 @@ class Field:
             mine = self._in_pool()
             for run_id, state in states.items():
                 if (
-                    state.fate.state in ("queued", "running", "unknown")
+                    state.condition.state in ("queued", "running", "unknown")
                     and run_id not in mine
                     and not is_held(folders[run_id])
                 ):
-                    states[run_id] = state._replace(fate=Fate("lost", "its process ended without a word"))
+                    states[run_id] = state._replace(condition=Condition("lost", "its process ended without a word"))
         return states
 
     def _in_pool(self) -> set[str]:

@@ -12,7 +12,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from lambda_hat.config.job import ConfigError, Job
 from lambda_hat.launch.backend import Backend
 from lambda_hat.launch.element import Element
-from lambda_hat.launch.manifest import SETTLED, Array, Kind, Manifest, Submission, news
+from lambda_hat.launch.manifest import SETTLED, Array, Kind, Manifest, Submission, status_since_submission
 from lambda_hat.launch.plan import Plan
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.launch.sweep import Tracker
@@ -107,14 +107,14 @@ class Submitter:
         waiting: dict[Path, Submission] = {}
         for folder in folders.values():
             submission = Submission.read(folder)
-            status = news(folder, submission)
+            status = status_since_submission(folder, submission)
             if submission is not None and (status is None or status["state"] not in SETTLED):
                 waiting[folder] = submission
-        fates = Tracker(self._store).fates(waiting)
-        unknown = [fate.reason for fate in fates.values() if fate.state == "unknown"]
+        conditions = Tracker(self._store).conditions(waiting)
+        unknown = [condition.reason for condition in conditions.values() if condition.state == "unknown"]
         if unknown:
             raise cluster.ClusterError(f"cannot tell which runs are queued already: {unknown[0]}")
-        live = {folder for folder, fate in fates.items() if fate.state in ("queued", "running", "held")}
+        live = {folder for folder, condition in conditions.items() if condition.state in ("queued", "running", "held")}
         queued = {identifier for identifier, folder in folders.items() if folder in live}
         if queued:
             self._reporter.line(f"{len(queued)} are queued or running already and not submitted again")
@@ -146,7 +146,7 @@ class Submitter:
         for target_id in targets:
             folder = self._store.target_dir(target_id)
             submission = Submission.read(folder)
-            status = news(folder, submission)
+            status = status_since_submission(folder, submission)
             if self._store.read_meta(target_id) is not None or (status and status["state"] in SETTLED):
                 continue
             if target_id in places:

@@ -1,4 +1,4 @@
-"""What the workflows share: a YAML file with `--set` on top, Hydra's loader, and the backend by name."""
+"""The YAML file of a workflow or a tuning session, with `--set` on top, and Hydra's loader of the presets."""
 
 import os
 import re
@@ -20,7 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 from lambda_hat.config.compose import one_line
 from lambda_hat.config.job import ConfigError
 from lambda_hat.config.presets import config_dir, presets_of
-from lambda_hat.launch.backend import Backend, backend_from
 
 # Below it keys are written as on the command line, and dots are part of them.
 OVERRIDES = "overrides"
@@ -129,25 +128,25 @@ def presets_loader() -> Iterator[ConfigLoader]:
         yield GlobalHydra.instance().config_loader()
 
 
-def backend_named(loader: ConfigLoader, name: str | None, launcher: Mapping[str, Any]) -> Backend:
-    """The backend of a preset of ``hydra/launcher``.
+def launcher_preset(loader: ConfigLoader, name: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain ``hydra.launcher`` node of a backend's preset.
 
     Args:
         loader: Hydra's.
         name: ``local``, ``slurm_cpu``, ``slurm-gpu``, ...; None: ``LAMBDA_HAT_BACKEND``, or else local.
-        launcher: Fields of ``hydra.launcher`` to set (``partition``, ``timeout_min``).
+        fields: Values to set in it (``partition``, ``timeout_min``).
 
     Raises:
-        ConfigError: there is no such backend or field, or a value cannot be.
+        ConfigError: there is no such preset or field, or a value has the wrong type.
     """
     known = presets_of("hydra/launcher")
     if name is None:
         name = os.environ.get("LAMBDA_HAT_BACKEND", "local")
     if name not in known:
         raise ConfigError([f"--backend: needs one of {', '.join(known)}, got {name!r}"])
-    fields = [override_text(f"hydra.launcher.{key}", value) for key, value in flatten(launcher)]
+    overrides = [override_text(f"hydra.launcher.{key}", value) for key, value in flatten(fields)]
     try:
-        config = loader.load_configuration("sample", [f"hydra/launcher={name}", *fields], RunMode.MULTIRUN)
+        config = loader.load_configuration("sample", [f"hydra/launcher={name}", *overrides], RunMode.MULTIRUN)
+        return cast(dict[str, Any], OmegaConf.to_container(config.hydra.launcher, resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError([f"hydra.launcher: {one_line(error)}"]) from error
-    return backend_from(config.hydra.launcher)

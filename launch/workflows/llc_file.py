@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.job import STRICT, ConfigError, Seed
-from lambda_hat.launch.workflows.yaml_file import OVERRIDES, flatten, override_text
+from lambda_hat.config.yaml_file import OVERRIDES, flatten, override_text
 
 _OF_TARGETS = ("model", "data", "teacher", "training", "posterior", "budget", "num_chains")
 _OF_SAMPLERS = ("sampler", "posterior", "budget", "num_chains")

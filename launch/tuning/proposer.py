@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-class Mirror:
+class Proposer:
     """The trials of one study, its sampler and its pruner.
 
     Args:
@@ -53,11 +53,11 @@ class Mirror:
                 if not trial.state.is_finished():
                     self._open.add(trial.number)
             elif trial.number in self._open:
-                mirrored = self._ids[trial.number]
+                in_memory = self._ids[trial.number]
                 for step, value in _rungs(trial).items():
-                    self._storage.set_trial_intermediate_value(mirrored, step, value)
+                    self._storage.set_trial_intermediate_value(in_memory, step, value)
                 if trial.state.is_finished():
-                    self._storage.set_trial_state_values(mirrored, trial.state, trial.values)
+                    self._storage.set_trial_state_values(in_memory, trial.state, trial.values)
                     self._open.remove(trial.number)
 
     def preset(self, params: Mapping[str, Any], attributes: dict[str, Any]) -> "FrozenTrial":
@@ -80,15 +80,15 @@ class Mirror:
 
         self._study.sampler = self._sampler(number)
         asked = self._study.ask(self._space)
-        mirrored = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, asked.number)
-        self._ids[number] = mirrored
+        in_memory = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, asked.number)
+        self._ids[number] = in_memory
         self._open.add(number)
         return create_trial(
             state=TrialState.RUNNING,
             params=asked.params,
             distributions=dict(asked.distributions),
             user_attrs=attributes,
-            system_attrs=self._storage.get_trial(mirrored).system_attrs,
+            system_attrs=self._storage.get_trial(in_memory).system_attrs,
         )
 
     def prunes(self, number: int, step: int, value: float) -> bool:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from lambda_hat.cli.__main__ import app
 from lambda_hat.launch.manifest import Manifest
 from lambda_hat.launch.sweep import Sweep
-from lambda_hat.launch.workflows.temperatures import curves
+from lambda_hat.launch.workflows.nbeta_curves import curves
 from lambda_hat.store.layout import Store, write_json
 from lambda_hat.store.sweeps import SweepRun
 from tests.estimation.test_temperatures import CASES, RANGE, sample
