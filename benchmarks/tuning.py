@@ -18,15 +18,17 @@ import yaml
 
 from lambda_hat.config.compose import Composer
 from lambda_hat.config.job import Job, parse_job
+from lambda_hat.config.yaml_file import launcher_preset, presets_loader, read_document
+from lambda_hat.launch.backend import backend_from
 from lambda_hat.launch.plan import plan_jobs
 from lambda_hat.launch.submit import submit
+from lambda_hat.launch.tuning.driver import drive
 from lambda_hat.launch.tuning.parse import parse_tuning
 from lambda_hat.launch.tuning.problems import Case, compose_cases
 from lambda_hat.launch.tuning.record import read_metrics
 from lambda_hat.launch.tuning.results import best_of
 from lambda_hat.launch.tuning.schema import Objective, Tuning
-from lambda_hat.launch.tuning.session import drive, prepare
-from lambda_hat.config.yaml_file import backend_named, presets_loader, read_document
+from lambda_hat.launch.tuning.session import prepare
 from lambda_hat.store.layout import Store
 from tests.launch.tuning import tuners
 
@@ -91,9 +93,9 @@ def held_out(root: Path) -> list[Row]:
     document["store"]["root"] = str(root)
     tuning = parse_tuning(document)
     with presets_loader() as loader:
-        backend = backend_named(loader, "local", {"runs_per_element": len(SEEDS)})
+        backend = backend_from(launcher_preset(loader, "local", {"runs_per_element": len(SEEDS)}))
         composer = Composer(loader, "sample")
-        drive(prepare(tuning, backend_named(loader, "local", {}), composer))
+        drive(prepare(tuning, backend_from(launcher_preset(loader, "local", {})), composer))
         cases = compose_cases(composer, tuning)
     studies = list(_studies(tuning, cases))
     jobs = {job.run_id: job for _, _, settings in studies for setting in settings for job in setting}

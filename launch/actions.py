@@ -76,7 +76,9 @@ def retry(sweep: Sweep, *, finished: bool = False, wait: bool = True) -> Sweep:
     """
     states = sweep.states()
     sweep.record(states)
-    again = [state for state in states if state.condition.state in OVER and (finished or state.condition.state != "finished")]
+    again = [
+        state for state in states if state.condition.state in OVER and (finished or state.condition.state != "finished")
+    ]
     if not again:
         return sweep
     jobs = [_frozen(sweep.store, state) for state in again]

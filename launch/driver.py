@@ -1,7 +1,7 @@
 """From the command line of a sweep to its table: compose, plan, submit, and read the results back from the store."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
 
@@ -10,12 +10,11 @@ from lambda_hat.config.job import ConfigError
 from lambda_hat.launch import table
 from lambda_hat.launch.backend import backend_from
 from lambda_hat.launch.plan import Plan, plan_jobs
+from lambda_hat.launch.submit import submit
+from lambda_hat.launch.sweep import Sweep
 from lambda_hat.run.progress import PlainReporter, Reporter, terminal_reporter
 from lambda_hat.store.layout import Store
 from lambda_hat.store.runs import archive
-
-if TYPE_CHECKING:
-    from lambda_hat.launch.sweep import Sweep
 
 # Composing so many runs takes a second or two: worth a word.
 _MANY = 100
@@ -65,8 +64,6 @@ def drive(request: Request) -> Plan:
     if options.dry_run:
         table.print_plan(plan, backend)
         return plan
-    from lambda_hat.launch.submit import submit  # submitit takes a while to import
-
     for job in plan.missing:
         if job.rerun:
             archive(store, job.target_id, job.run_id)
@@ -112,7 +109,7 @@ def _options(composed: Sequence[Composed]) -> _Options:
     return _Options(found["store.root"][0], found["wait"][0], found["dry_run"][0])
 
 
-def print_outcome(plan: Plan, store: Store, sweep: "Sweep") -> list[table.Row]:
+def print_outcome(plan: Plan, store: Store, sweep: Sweep) -> list[table.Row]:
     """Print the table of a sweep that was waited for, and return its rows."""
     conditions = {state.run_id: (state.condition.state, state.condition.reason) for state in sweep.states()}
     rows = table.read_rows(plan.jobs, store, conditions)

@@ -60,7 +60,9 @@ def _submit(plan: Plan, backend: Backend, store: Store, reporter: Reporter, *, w
             if backend.kind == "local":
                 pool = _run_here(manifest, enter_here(manifest, plan, packs, store), store, reporter, wait=wait)
             else:
-                from lambda_hat.launch.slurm.job_arrays import Submitter  # submitit takes a while to import
+                from lambda_hat.launch.slurm.job_arrays import (
+                    Submitter,  # submitit, which takes 0.15 s and a local sweep spares
+                )
 
                 Submitter(manifest, backend, store, reporter).submit(plan, packs, wait=wait)
     except LeaseHeld as held:

@@ -126,7 +126,9 @@ def _on_slurm(job: str, found: cluster.JobState | None, status: Document | None)
             f"SLURM could not start job {job} ({found.reason}), most often since its log cannot be written: is the "
             "store full, or read-only?",
         )
-    return Condition("failed", f"SLURM says {found.state} ({found.reason}) of job {job}: killed before it could say why")
+    return Condition(
+        "failed", f"SLURM says {found.state} ({found.reason}) of job {job}: killed before it could say why"
+    )
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,9 @@ class Sweep:
         runs = self.manifest().runs
         wanted = list(runs) if only is None else list(only)
         entries = {run_id: _Entry.read(self.store.run_dir(runs[run_id].target, run_id)) for run_id in wanted}
-        silent = {entry.folder: entry.submission for entry in entries.values() if entry.submission and not entry.condition}
+        silent = {
+            entry.folder: entry.submission for entry in entries.values() if entry.submission and not entry.condition
+        }
         tracker = Tracker(self.store)
         conditions = tracker.conditions(silent) if ask else dict.fromkeys(silent, Condition("unknown"))
         states: list[RunState] = []
@@ -207,9 +211,14 @@ class Sweep:
     def record(self, states: Iterable[RunState]) -> None:
         """Write down the bad ends of which no owner could tell: SLURM forgets them after a few minutes."""
         for state in states:
-            if state.condition.state in ("failed", "cancelled", "lost") and state.status.get("state") != state.condition.state:
+            if (
+                state.condition.state in ("failed", "cancelled", "lost")
+                and state.status.get("state") != state.condition.state
+            ):
                 folder = self.store.run_dir(state.run.target, state.run_id)
-                write_status(folder, state=state.condition.state, error=state.condition.reason, job=state.job, told_by="observer")
+                write_status(
+                    folder, state=state.condition.state, error=state.condition.reason, job=state.job, told_by="observer"
+                )
 
 
 class _Entry(NamedTuple):
@@ -252,4 +261,8 @@ def under_way(store: Store, folders: Sequence[Path]) -> dict[Path, str]:
             waiting[folder] = submission
     conditions = Tracker(store).conditions(waiting)
     busy = ("queued", "running", "held", "unknown")
-    return {folder: f"{condition.state} {condition.reason}".strip() for folder, condition in conditions.items() if condition.state in busy}
+    return {
+        folder: f"{condition.state} {condition.reason}".strip()
+        for folder, condition in conditions.items()
+        if condition.state in busy
+    }

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lambda_hat.config.job import Job, canonical, digest
+from lambda_hat.estimation.estimate import LLC, agreement
 from lambda_hat.launch.backend import Backend
 from lambda_hat.launch.plan import Plan, settings, target_label
 from lambda_hat.launch.slurm import cluster
@@ -71,7 +72,7 @@ def read_rows(jobs: Sequence[Job], store: Store, conditions: Mapping[str, tuple[
     Args:
         jobs: The runs.
         store: Where they are kept.
-        conditions: State and reason by run id, from who knows more than the runs' own last words: a killed one has none.
+        conditions: State and reason by run id, where more is known than the run's own last status.
     """
     rows: list[Row] = []
     for job, setting in zip(jobs, settings(jobs), strict=True):
@@ -234,8 +235,6 @@ def agreements(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _agreement(group: Sequence[Row]) -> Iterator[str]:
-    from lambda_hat.estimation.estimate import LLC, agreement
-
     names = Counter(row.name for row in group)
     values: dict[str, Any] = {}
     for row in group:

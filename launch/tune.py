@@ -1,6 +1,7 @@
 """``python -m launch.tune tune=demo`` and ``lambda-hat workflow optuna --config FILE``: tune samplers by Optuna.
 
-Everything is in :mod:`lambda_hat.launch.tuning`; here the two command lines meet.
+Everything is in :mod:`lambda_hat.launch.tuning`; here the two command lines meet. Imports are late, so that ``--help``
+answers at once.
 """
 
 import sys
@@ -8,13 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lambda_hat.config.command_line import run_app
+from lambda_hat.config.command_line import CommandLine, run_app
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from lambda_hat.config.compose import Composer
-    from lambda_hat.launch.backend import Backend
+    from hydra.core.config_loader import ConfigLoader
 
 
 def main() -> None:
@@ -29,44 +27,46 @@ def _forced(argument: str) -> str:
     return f"++{argument}" if is_value and key != "tune" else argument
 
 
-def tune(config: "DictConfig") -> None:
-    """What Hydra composed, run."""
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
+def tune(command_line: CommandLine) -> None:
+    """Run the session that Hydra composed."""
+    from lambda_hat.config.compose import plain
+    from lambda_hat.config.yaml_file import presets_loader
 
-    from lambda_hat.config.compose import Composer, plain
-    from lambda_hat.launch.backend import backend_from
-
-    document = plain(config)
+    document = plain(command_line.config)
     words = {name: bool(document.pop(name, False)) for name in ("dry_run", "resume")}
-    backend = backend_from(HydraConfig.get().launcher)
-    _run(document, backend, Composer(GlobalHydra.instance().config_loader(), "sample"), **words)
+    with presets_loader() as loader:
+        _run(document, command_line.launcher, loader, **words)
 
 
 def tune_file(
     config: Path, backend: str | None, sets: Sequence[str], *, dry_run: bool = False, resume: bool = False
 ) -> None:
-    """A file of the same keys, run; ``launcher`` in it, or in ``sets``, goes to the backend's preset."""
-    from lambda_hat.config.compose import Composer
-    from lambda_hat.config.yaml_file import apply_sets, backend_named, presets_loader, read_document
+    """Run the session of a file; ``launcher`` in it, or in ``sets``, holds fields of the backend's preset."""
+    from lambda_hat.config.yaml_file import apply_sets, launcher_preset, presets_loader, read_document
 
     document = read_document(config)
     apply_sets(document, sets)
-    launcher: dict[str, Any] = {**document.pop("hydra", {}).get("launcher", {}), **document.pop("launcher", {})}
+    fields: dict[str, Any] = {**document.pop("hydra", {}).get("launcher", {}), **document.pop("launcher", {})}
     with presets_loader() as loader:
-        named = backend_named(loader, backend, launcher)
-        _run(document, named, Composer(loader, "sample"), dry_run=dry_run, resume=resume)
+        launcher = launcher_preset(loader, backend, fields)
+        _run(document, launcher, loader, dry_run=dry_run, resume=resume)
 
 
-def _run(document: dict[str, Any], backend: "Backend", composer: "Composer", *, dry_run: bool, resume: bool) -> None:
+def _run(
+    document: dict[str, Any], launcher: dict[str, Any], loader: "ConfigLoader", *, dry_run: bool, resume: bool
+) -> None:
+    from lambda_hat.config.compose import Composer
+    from lambda_hat.launch.backend import backend_from
     from lambda_hat.launch.tuning.parse import parse_tuning
-    from lambda_hat.launch.tuning.session import drive, prepare, print_plan
+    from lambda_hat.launch.tuning.session import prepare, print_plan
 
-    session = prepare(parse_tuning(document), backend, composer, resume=resume)
+    session = prepare(parse_tuning(document), backend_from(launcher), Composer(loader, "sample"), resume=resume)
     if dry_run:
         print_plan(session)
-    else:
-        drive(session)
+        return
+    from lambda_hat.launch.tuning.driver import drive  # Optuna takes half a second, which a dry run spares
+
+    drive(session)
 
 
 if __name__ == "__main__":

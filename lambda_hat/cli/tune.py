@@ -42,9 +42,9 @@ def dashboard(
     store: Root = RUNS,
 ) -> None:
     """Print the line that opens optuna-dashboard on the studies of a session."""
-    from lambda_hat.launch.tuning.record import RESOLVED, studies_dir
-    from lambda_hat.launch.tuning.results import dashboard_line
     from lambda_hat.config.yaml_file import read_document
+    from lambda_hat.launch.tuning.record import RESOLVED, studies_dir
+    from lambda_hat.launch.tuning.url import dashboard_line
     from lambda_hat.store.layout import Store
 
     folder = studies_dir(Store(store.absolute()), namespace)

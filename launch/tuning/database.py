@@ -8,19 +8,19 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import Engine, create_engine, exc, text
 
 from lambda_hat.config.job import ConfigError
+from lambda_hat.launch.tuning.url import masked
 from lambda_hat.run.progress import Reporter
 
-if TYPE_CHECKING:
-    from optuna.storages import BaseStorage, RDBStorage
-    from sqlalchemy import Engine
-
 T = TypeVar("T")
-FILE = "study.db"
 _PATIENCE_S = 900.0
 _LONGEST_PAUSE_S = 10.0
 _LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay"}
@@ -40,9 +40,6 @@ class Database:
     """
 
     def __init__(self, url: str, reporter: Reporter):
-        import optuna
-        from sqlalchemy.exc import SQLAlchemyError
-
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.url = url
         self.is_shared = not url.startswith("sqlite")
@@ -50,15 +47,12 @@ class Database:
         self._reporter = reporter
         try:
             self._engine, rdb = self._open()
-        except SQLAlchemyError as error:
+        except exc.SQLAlchemyError as error:
             raise ConfigError([f"optuna.storage: cannot open {masked(url)}: {_first_line(error)}"]) from error
         self._engines = (self._engine, rdb.engine)
         self.storage: BaseStorage = optuna.storages.get_storage(rdb)
 
-    def _open(self) -> "tuple[Engine, RDBStorage]":
-        from optuna.storages import RDBStorage
-        from sqlalchemy import create_engine, text
-
+    def _open(self) -> tuple[Engine, RDBStorage]:
         if not self.is_shared:
             _choose_journal(Path(self.url.removeprefix("sqlite:///")))
             storage = RDBStorage(self.url, engine_kwargs={"connect_args": {"timeout": 60}})
@@ -76,15 +70,12 @@ class Database:
         Raises:
             DatabaseGone: it has not answered for a quarter of an hour.
         """
-        from optuna.exceptions import StorageInternalError
-        from sqlalchemy.exc import SQLAlchemyError
-
         began: float | None = None
         pause = 1.0
         while True:
             try:
                 result = work()
-            except (StorageInternalError, SQLAlchemyError) as error:
+            except (StorageInternalError, exc.SQLAlchemyError) as error:
                 if not _is_outage(error):
                     raise
                 began = began or time.monotonic()
@@ -113,8 +104,6 @@ class Database:
         if not self.is_shared:
             yield lambda: None
             return
-        from sqlalchemy import text
-
         with self._engine.begin() as connection:
             question = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
             is_ours = connection.execute(question, {"name": study}).scalar()
@@ -150,40 +139,13 @@ def _is_local(folder: Path) -> bool:
     return next((kinds[place] in _LOCAL for place in (here, *here.parents) if place in kinds), False)
 
 
-def database_url(storage: str | None, folder: Path) -> str:
-    """The URL of ``optuna.storage``, with a driver that is installed.
-
-    Raises:
-        ConfigError: it is neither SQLite's place in the store nor PostgreSQL, or psycopg is missing.
-    """
-    if storage is None:
-        return f"sqlite:///{folder.absolute() / FILE}"
-    scheme, _, rest = storage.partition("://")
-    if scheme.partition("+")[0] not in ("postgresql", "postgres") or not rest:
-        raise ConfigError(
-            [f"optuna.storage: needs postgresql://USER:PASSWORD@HOST/DATABASE, or null (SQLite), got {masked(storage)}"]
-        )
-    if find_spec("psycopg") is None:
-        raise ConfigError(["optuna.storage: PostgreSQL needs psycopg: pip install 'lambda-hat[postgres]'"])
-    return f"postgresql+psycopg://{rest}"
-
-
-def masked(url: str) -> str:
-    """``url`` without its password, for people and files."""
-    scheme, separator, rest = url.partition("://")
-    user, at, place = rest.rpartition("@")
-    return f"{scheme}{separator}{user.partition(':')[0]}{':***' if ':' in user else ''}{at}{place}"
-
-
 def _is_outage(error: BaseException | None) -> bool:
     """Whether a connection failed, here or in what led to this, rather than what was asked of it."""
-    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, TimeoutError
-
     while error is not None:
         # Optuna may ask on in a session whose connection has just failed: PendingRollbackError.
-        if isinstance(error, OperationalError | InterfaceError | TimeoutError | PendingRollbackError):
+        if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError | exc.PendingRollbackError):
             return True
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
+        if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -16,7 +16,8 @@ from lambda_hat.launch.tuning.measure import Measured, Valued, measured, rung_re
 from lambda_hat.launch.tuning.problems import Case
 from lambda_hat.launch.tuning.record import Reference, metrics_of, trial_folder, write_metrics, write_reference
 from lambda_hat.launch.tuning.schema import Tuning
-from lambda_hat.launch.tuning.study import LiveTrial, Study
+from lambda_hat.launch.tuning.study import Study
+from lambda_hat.launch.tuning.trial import LiveTrial
 from lambda_hat.run.progress import Reporter
 from lambda_hat.store.layout import Store
 from lambda_hat.store.runs import finished
@@ -221,7 +222,9 @@ class Tuner:
         study.tell(live, state, metrics["value"], metrics)
         self._told += 1
 
-    def _record(self, tuned: TunedProblem, study: Study, live: LiveTrial, state: str, found: Measured | None) -> dict[str, Any]:
+    def _record(
+        self, tuned: TunedProblem, study: Study, live: LiveTrial, state: str, found: Measured | None
+    ) -> dict[str, Any]:
         """metrics.json, which a trial that is told has."""
         assert tuned.reference is not None
         value = None

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from lambda_hat.store.layout import Document, atomic_path
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _STATES = {"COMPLETE": "C0", "PRUNED": "C1", "FAIL": "C3"}
 _MAX_RELATIVE = 1e3  # a penalty is off every scale
@@ -49,22 +48,19 @@ def _varied(rows: Sequence[Document]) -> list[str]:
     return [name for name in names if len({str(row["params"][name]) for row in rows}) > 1]
 
 
-def _figure(width: float, height: float, columns: int = 1) -> "tuple[Figure, list[Axes]]":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
 
 
-def _save(figure: "Figure", path: Path) -> Path:
+def _save(figure: Figure, path: Path) -> Path:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     return path
 
 
-def _history(rows: Sequence[Document], title: str) -> "Figure":
+def _history(rows: Sequence[Document], title: str) -> Figure:
     """The objective of each trial, of the preset, and the best so far."""
     figure, (axes,) = _figure(6, 3.5)
     for state, colour in _STATES.items():
@@ -87,7 +83,7 @@ def _history(rows: Sequence[Document], title: str) -> "Figure":
     return figure
 
 
-def _importance(rows: Sequence[Document], names: Sequence[str], title: str) -> "Figure":
+def _importance(rows: Sequence[Document], names: Sequence[str], title: str) -> Figure:
     """How much of the objective's rank each field alone explains: squared correlation of ranks, or of group means."""
     values = _ranks(np.array([row["value"] for row in rows]))
     shares = [_explained([row["params"][name] for row in rows], values) for name in names]
@@ -115,7 +111,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return (ends - (counts - 1) / 2)[inverse]
 
 
-def _slices(rows: Sequence[Document], names: Sequence[str], title: str) -> "Figure":
+def _slices(rows: Sequence[Document], names: Sequence[str], title: str) -> Figure:
     """The objective against each field."""
     figure, panels = _figure(2.6 * len(names), 3, len(names))
     for axes, name in zip(panels, names, strict=True):
@@ -132,7 +128,7 @@ def _slices(rows: Sequence[Document], names: Sequence[str], title: str) -> "Figu
     return figure
 
 
-def _comparison(by_method: Mapping[str, Sequence[Document]], problem: str) -> "Figure":
+def _comparison(by_method: Mapping[str, Sequence[Document]], problem: str) -> Figure:
     """What each method came to within the same budget: every trial's LLC, and its best so far."""
     figure, (left, right) = _figure(9, 3.5, 2)
     reference = next(iter(by_method.values()))[0]

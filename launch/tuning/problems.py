@@ -8,9 +8,9 @@ from typing import Any
 
 from lambda_hat.config.compose import Composer, Config
 from lambda_hat.config.job import ConfigError, Job, parse_job
+from lambda_hat.config.yaml_file import flatten, override_text
 from lambda_hat.launch.plan import target_label
 from lambda_hat.launch.tuning.schema import Budgets, Dimension, Problem, Tuning
-from lambda_hat.config.yaml_file import flatten, override_text
 
 DRAWS = "draws"  # the one field of a search space that is not the sampler's
 _OLDER_LENGTHS = ("length", "budget.draws")

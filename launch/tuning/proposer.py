@@ -1,34 +1,35 @@
-"""A study's trials in memory: who proposes and who prunes works on these, and so asks the database nothing.
+"""A study's sampler and pruner, which work on a copy of its trials in memory.
 
-What Optuna's own ``ask`` writes piece by piece (a trial, then each of its parameters) can so be written at once.
+Two reasons. A trial can be written to the database in one transaction, with its parameters, its run and its driver;
+Optuna's own ``ask`` writes it piece by piece, and a driver killed in between leaves a trial that nobody can continue.
+And at 500 trials a trial costs 22 ms of a processor; with Optuna's plain ``ask``, ``should_prune`` and ``tell`` on
+SQLite it costs 300 ms.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import optuna
+from optuna import pruners, samplers
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lambda_hat.launch.tuning.schema import Dimension, Pruner, Search
 
-if TYPE_CHECKING:
-    from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial
-
 
 class Proposer:
-    """The trials of one study, its sampler and its pruner.
+    """Proposes the parameters of one study's trials, and says which trials to prune.
 
     Args:
         space: Dimension by name.
-        search: Who proposes.
-        pruner: Who stops.
+        search: Optuna's sampler.
+        pruner: Optuna's pruner.
     """
 
     def __init__(self, space: Mapping[str, Dimension], search: Search, pruner: Pruner):
-        import optuna
-
-        self._space = {name: dimension.distribution() for name, dimension in space.items()}
+        self._space = {name: _distribution(dimension) for name, dimension in space.items()}
         self._search = search
         self._storage = optuna.storages.InMemoryStorage()
         self._study = optuna.create_study(storage=self._storage, pruner=_pruner(pruner))
@@ -36,14 +37,12 @@ class Proposer:
         self._ids: dict[int, int] = {}
         self._open: set[int] = set()
 
-    def update(self, trials: Sequence["FrozenTrial"]) -> None:
-        """Follow the database: ``trials`` are all of the study's."""
-        from optuna.trial import TrialState
-
+    def update(self, trials: Sequence[FrozenTrial]) -> None:
+        """Bring the copy up to date; ``trials`` are all of the study's, from the database."""
         for trial in trials:
-            if trial.state == TrialState.WAITING:  # a retry, which nobody has begun: no news for a sampler
+            if trial.state == TrialState.WAITING:  # a retry that nobody has begun tells a sampler nothing
                 continue
-            # A preset that the space does not hold: samplers learn together only what all trials have.
+            # A preset outside the space has fewer parameters, and a sampler learns only those that all trials share.
             if trial.params.keys() != self._space.keys():
                 continue
             if trial.number not in self._ids:
@@ -60,10 +59,8 @@ class Proposer:
                     self._storage.set_trial_state_values(in_memory, trial.state, trial.values)
                     self._open.remove(trial.number)
 
-    def preset(self, params: Mapping[str, Any], attributes: dict[str, Any]) -> "FrozenTrial":
+    def preset(self, params: Mapping[str, Any], attributes: dict[str, Any]) -> FrozenTrial:
         """The running trial with ``params``, not all of the space, to be written to the database."""
-        from optuna.trial import TrialState, create_trial
-
         return create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
@@ -71,13 +68,11 @@ class Proposer:
             user_attrs=attributes,
         )
 
-    def propose(self, number: int, attributes: dict[str, Any]) -> "FrozenTrial":
+    def propose(self, number: int, attributes: dict[str, Any]) -> FrozenTrial:
         """The running trial ``number``, to be written to the database.
 
         The same trials so far, the same seed and the same number give the same parameters.
         """
-        from optuna.trial import TrialState, create_trial
-
         self._study.sampler = self._sampler(number)
         asked = self._study.ask(self._space)
         in_memory = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, asked.number)
@@ -96,10 +91,8 @@ class Proposer:
         self._storage.set_trial_intermediate_value(self._ids[number], step, value)
         return self._study.pruner.prune(self._study, self._storage.get_trial(self._ids[number]))
 
-    def _sampler(self, number: int) -> "BaseSampler":
+    def _sampler(self, number: int) -> samplers.BaseSampler:
         """Seeded by the trial's number: a driver that starts anew must not propose again what the last one did."""
-        from optuna import samplers
-
         seed = int(np.random.SeedSequence([self._search.seed, number]).generate_state(1)[0])
         if self._search.type == "random":
             return samplers.RandomSampler(seed)
@@ -118,15 +111,22 @@ class Proposer:
         return WholeSpaceTPE(seed=seed, n_startup_trials=self._search.n_startup_trials, constant_liar=True)
 
 
-def _rungs(trial: "FrozenTrial") -> dict[int, float]:
-    """The objective by step: what was reported while it ran, and what its trace told in the end."""
-    told = trial.user_attrs.get("result", {}).get("rungs", {})
-    return {**trial.intermediate_values, **{int(step): value for step, value in told.items()}}
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    if dimension.choices is not None:
+        return CategoricalDistribution(dimension.choices)
+    low, high = dimension.ends()
+    if dimension.dist == "int":
+        return IntDistribution(low, high, log=dimension.log, step=int(dimension.step or 1))
+    return FloatDistribution(low, high, log=dimension.log, step=dimension.step)
+
+
+def _rungs(trial: FrozenTrial) -> dict[int, float]:
+    """The objective by step: what was reported while it ran, and what its trace gave in the end."""
+    of_trace = trial.user_attrs.get("result", {}).get("rungs", {})
+    return {**trial.intermediate_values, **{int(step): value for step, value in of_trace.items()}}
 
 
 def _pruner(pruner: Pruner) -> Any:
-    from optuna import pruners
-
     if pruner.type == "none":
         return pruners.NopPruner()
     return pruners.MedianPruner(pruner.n_startup_trials, pruner.n_warmup_steps)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lambda_hat.launch.tuning.measure import Measured
-from lambda_hat.launch.tuning.study import LiveTrial
+from lambda_hat.launch.tuning.trial import LiveTrial
 from lambda_hat.store.layout import Document, Store, read_json, write_json
 
 SCHEMA = 1
@@ -57,7 +57,9 @@ def trial_folder(study_folder: Path, number: int) -> Path:
     return study_folder / f"trial-{number:05d}"
 
 
-def metrics_of(live: LiveTrial, state: str, value: float | None, found: Measured | None, reference: Reference) -> Document:
+def metrics_of(
+    live: LiveTrial, state: str, value: float | None, found: Measured | None, reference: Reference
+) -> Document:
     """A trial's metrics.json, but for its place."""
     llc = None if found is None else found.llc
     return {

@@ -3,19 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow
+import yaml
+from pyarrow import parquet
 
 from lambda_hat.config.job import Job, canonical
 from lambda_hat.launch import table
-from lambda_hat.launch.tuning.database import masked
+from lambda_hat.launch.tuning.loop import TunedProblem
+from lambda_hat.launch.tuning.plots import draw
 from lambda_hat.launch.tuning.record import read_metrics, studies_dir
 from lambda_hat.launch.tuning.schema import Objective
+from lambda_hat.launch.tuning.url import dashboard_line
 from lambda_hat.run.summary import with_error
 from lambda_hat.store.layout import Document, Store, atomic_path, write_bytes
-
-if TYPE_CHECKING:
-    from lambda_hat.launch.tuning.loop import TunedProblem
-    from lambda_hat.launch.tuning.session import Session
 
 TABLE = Path("tables") / "optuna_trials.parquet"
 # A reference that errs by more than this share of what it ranks cannot rank it.
@@ -56,11 +58,8 @@ class Found:
     notes: Sequence[str]
 
 
-def gather(session: "Session", problems: "Sequence[TunedProblem]") -> Found:
+def gather(store: Store, namespace: str, problems: Sequence[TunedProblem]) -> Found:
     """Write the table, the presets and the plots."""
-    from lambda_hat.launch.tuning.plots import draw
-
-    store, namespace = session.store, session.tuning.store.namespace
     everything = read_metrics(store.root / "studies")
     path = write_table(store, everything)
     folder = studies_dir(store, namespace)
@@ -98,9 +97,6 @@ def best_of(rows: Sequence[Document]) -> Document | None:
 
 def write_table(store: Store, rows: Sequence[Document]) -> Path:
     """tables/optuna_trials.parquet: one row for each trial of the store that has ended."""
-    import pyarrow
-    from pyarrow import parquet
-
     flat = [
         {
             **{name: value for name, value in row.items() if name not in ("params", "reasons", "rungs", "schema")},
@@ -127,8 +123,6 @@ def _column(values: list[Any]) -> list[Any]:
 
 def write_preset(path: Path, problem: str, job: Job, metrics: Document) -> None:
     """The sampler of a trial as a preset, complete with every field."""
-    import yaml
-
     budget = {name: value for name, value in canonical(job.budget).items() if value is not None}
     llc, reference = (
         with_error(metrics[name], metrics[error]) for name, error in (("llc", "mcse"), ("ref", "ref_mcse"))
@@ -195,11 +189,6 @@ def show(found: Found, folder: Path, url: str) -> None:
         dashboard_line(url),
     ]:
         table.show(line)
-
-
-def dashboard_line(url: str) -> str:
-    """How to look at the studies in a browser."""
-    return f"dashboard: optuna-dashboard '{masked(url)}'   (pip install optuna-dashboard)"
 
 
 def _value(objective: float | None) -> str:

@@ -93,17 +93,6 @@ class Dimension:
         steps = 0.0 if self.step is None else (value - low) / self.step
         return low <= value <= high and math.isclose(steps, round(steps), abs_tol=1e-9)
 
-    def distribution(self) -> Any:
-        """The same for Optuna."""
-        from optuna import distributions
-
-        if self.choices is not None:
-            return distributions.CategoricalDistribution(self.choices)
-        low, high = self.ends()
-        if self.dist == "int":
-            return distributions.IntDistribution(low, high, log=self.log, step=int(self.step or 1))
-        return distributions.FloatDistribution(low, high, log=self.log, step=self.step)
-
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Objective:

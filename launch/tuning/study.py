@@ -9,47 +9,23 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lambda_hat.config.job import ConfigError, Job
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from lambda_hat.config.job import ConfigError
 from lambda_hat.launch.tuning.database import Database
 from lambda_hat.launch.tuning.definition import edited
-from lambda_hat.launch.tuning.problems import Method, Params
+from lambda_hat.launch.tuning.problems import Method
 from lambda_hat.launch.tuning.proposer import Proposer
 from lambda_hat.launch.tuning.schema import Optuna
+from lambda_hat.launch.tuning.trial import LiveTrial
 from lambda_hat.store.lease import Owner, owner_lives
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
 
 _HEARTBEAT_S = 10.0
 _SECONDS_BETWEEN_TRIES = 0.5
-
-
-@dataclass
-class LiveTrial:
-    """A trial of this driver's that has not been told.
-
-    Args:
-        number: Its number in the study.
-        identifier: Its row in the database.
-        params: What was proposed.
-        job: The run that it is.
-        retries: How many trials before it had these parameters and were killed.
-        rungs: Objective by step, as far as it has been reported.
-        is_pruned: The pruner has dropped it, and its element is being ended.
-        is_preset: It is the method's preset as it is.
-    """
-
-    number: int
-    identifier: int
-    params: Params
-    job: Job
-    retries: int = 0
-    rungs: dict[int, float] = field(default_factory=dict)
-    is_pruned: bool = False
-    is_preset: bool = False
 
 
 class Study:
@@ -96,8 +72,6 @@ class Study:
             time.sleep(_SECONDS_BETWEEN_TRIES)
 
     def _open(self) -> bool:
-        from optuna.study import StudyDirection
-
         with self._database.turn(self.name) as check:
             if check is None:
                 return False
@@ -111,7 +85,7 @@ class Study:
                 self._storage.set_study_user_attr(self._id, "definition", self._definition)
         return True
 
-    def trials(self) -> "list[FrozenTrial]":
+    def trials(self) -> list[FrozenTrial]:
         """All trials, in the order of their numbers."""
         return self._database.patiently(lambda: self._storage.get_all_trials(self._id, deepcopy=False))
 
@@ -124,8 +98,6 @@ class Study:
         return self._database.patiently(lambda: self._refill(room))
 
     def _refill(self, room: int) -> list[LiveTrial]:
-        from optuna.trial import TrialState
-
         with self._database.turn(self.name) as check:
             if check is None:
                 return []
@@ -147,7 +119,7 @@ class Study:
         self.live += taken
         return taken
 
-    def _take(self, trial: "FrozenTrial") -> LiveTrial:
+    def _take(self, trial: FrozenTrial) -> LiveTrial:
         """Make a trial that nobody works on this driver's."""
         identifier = trial._trial_id  # pyright: ignore[reportPrivateUsage]
         self._storage.set_trial_user_attr(identifier, "driver", self._driver)
@@ -159,7 +131,7 @@ class Study:
         is_preset = attributes.get("preset", False)
         return LiveTrial(trial.number, identifier, trial.params, job, retries, reported, is_pruned, is_preset)
 
-    def _updated_proposer(self, trials: "list[FrozenTrial]") -> Proposer:
+    def _updated_proposer(self, trials: list[FrozenTrial]) -> Proposer:
         if self._proposer is None:
             self._proposer = Proposer(self.method.space, self._settings.sampler, self._settings.pruner)
         self._proposer.update(trials)
@@ -186,10 +158,8 @@ class Study:
             raise
         return LiveTrial(number, identifier, trial.params, job, is_preset=is_preset)
 
-    def _is_deserted(self, trial: "FrozenTrial") -> bool:
+    def _is_deserted(self, trial: FrozenTrial) -> bool:
         """Whether nobody works on a running trial. Call it with the turn: who holds it leaves none half begun."""
-        from optuna.trial import TrialState
-
         if trial.state != TrialState.RUNNING:
             return False
         driver = trial.user_attrs.get("driver")
@@ -235,7 +205,6 @@ class Study:
 
     def retry(self, live: LiveTrial, result: Mapping[str, Any]) -> None:
         """End a trial as failed and have its run tried again, as a new trial that does not count."""
-        from optuna.trial import TrialState, create_trial
 
         def again() -> bool:
             with self._database.turn(self.name) as check:
@@ -268,7 +237,6 @@ class Study:
 
     def _write(self, live: LiveTrial, name: str | int, value: Any) -> None:
         """An attribute of a trial, or its objective at the step ``name``."""
-        from optuna.exceptions import UpdateFinishedTrialError
 
         def write() -> None:
             try:
@@ -282,9 +250,6 @@ class Study:
         self._database.patiently(write)
 
     def _end(self, live: LiveTrial, state: str, value: float | None) -> None:
-        from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
-
         def end() -> None:
             values = None if value is None else [value]
             try:
@@ -296,7 +261,7 @@ class Study:
         self.live = [other for other in self.live if other.number != live.number]
 
 
-def counted(trials: "list[FrozenTrial]") -> int:
+def counted(trials: list[FrozenTrial]) -> int:
     """How many of ``max_trials_per_method`` are spent: all trials but those that were tried again."""
     retried = {trial.user_attrs.get("retry_of") for trial in trials}
     return sum(trial.number not in retried for trial in trials)

@@ -14,11 +14,13 @@ import yaml
 
 from lambda_hat.config.compose import Composer, compose_jobs
 from lambda_hat.config.job import ConfigError, Job, canonical
+from lambda_hat.config.yaml_file import launcher_preset, presets_loader
 from lambda_hat.estimation.plateau import Cell, Plateau, best_plateau, find_plateau, posteriors
 from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.plan import Plan, plan_jobs
+from lambda_hat.launch.submit import submit
 from lambda_hat.launch.sweep import Sweep
-from lambda_hat.config.yaml_file import backend_named, presets_loader
+from lambda_hat.launch.table import print_plan
 from lambda_hat.run.summary import with_error
 from lambda_hat.store.files import atomic_path
 from lambda_hat.store.layout import Document, Store, StoreError, write_json
@@ -73,12 +75,8 @@ def run(request: Request) -> Calibration | None:
     store = Store(jobs[0].store.root)
     plan = plan_jobs(jobs, store)
     if request.dry_run:
-        from lambda_hat.launch.table import print_plan
-
         print_plan(plan, backend)
         return None
-    from lambda_hat.launch.submit import submit  # submitit takes a while to import
-
     return publish(plan, submit(plan, backend, store))
 
 
@@ -87,7 +85,7 @@ def compose(request: Request) -> tuple[list[Job], Backend]:
     given = {argument.partition("=")[0] for argument in request.arguments}
     defaults = [f"{key}={value}" for key, value in DEFAULTS.items() if key not in given]
     with presets_loader() as loader:
-        backend = backend_named(loader, request.backend, {})
+        backend = backend_from(launcher_preset(loader, request.backend, {}))
         composer = Composer(loader, "sample")
         jobs = [job for job, _ in compose_jobs(composer, composer.expand([*defaults, *request.arguments]))]
     faults = list(_faults(jobs))
@@ -122,7 +120,7 @@ def _faults(jobs: Sequence[Job]) -> Iterator[str]:
 
 def publish(plan: Plan, sweep: Sweep) -> Calibration:
     """Read the grid's results, and write calibration.json, calibration.png and the recommended preset."""
-    from lambda_hat.report.plot_scans import draw_calibration
+    from lambda_hat.report.plot_scans import draw_calibration  # matplotlib, which a dry run spares
 
     reasons = {state.run_id: state.condition.reason or state.condition.state for state in sweep.states()}
     meta = sweep.store.read_meta(plan.jobs[0].target_id)

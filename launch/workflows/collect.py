@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pyarrow import parquet
+
 from lambda_hat.store.index import runs_table
 from lambda_hat.store.layout import Store, atomic_path
 
@@ -12,8 +14,6 @@ def collect(store: Store) -> Path:
     Runs may be under way: they are rows with their state. One that failed is a row with its error, and so is one
     whose files are damaged.
     """
-    from pyarrow import parquet
-
     path = store.root / "tables" / "llc_runs.parquet"
     table = runs_table(store)
     with atomic_path(path) as temporary:

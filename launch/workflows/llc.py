@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 from lambda_hat.config.compose import Composer
 from lambda_hat.config.job import ConfigError, Job, parse_job
+from lambda_hat.config.yaml_file import apply_sets, launcher_preset, presets_loader, read_document
 from lambda_hat.launch import driver, table
-from lambda_hat.launch.backend import Backend
+from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.plan import Plan, plan_jobs, settings
+from lambda_hat.launch.submit import submit
 from lambda_hat.launch.workflows.collect import collect
 from lambda_hat.launch.workflows.llc_file import Workflow, blame, parse_workflow, run_settings
-from lambda_hat.config.yaml_file import apply_sets, backend_named, presets_loader, read_document
 from lambda_hat.report.promote import DEFAULT_PLOTS, check_plots, promote_page
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.store.layout import RunRef, Store
@@ -68,8 +69,6 @@ def run(request: Request) -> Plan:
     if request.dry_run:
         table.print_plan(plan, composed.backend)
         return plan
-    from lambda_hat.launch.submit import submit  # submitit takes a while to import
-
     PlainReporter().line(
         f"{plan.name}: {len(plan.jobs)} runs, {len(plan.found)} found; stage A builds {len(plan.unbuilt)} targets, "
         f"stage B makes {len(plan.missing)} runs"
@@ -95,7 +94,7 @@ def compose(request: Request) -> Composed:
         document["experiment"] = request.experiment
     workflow = parse_workflow(document)
     with presets_loader() as loader:
-        backend = backend_named(loader, request.backend, workflow.hydra.launcher)
+        backend = backend_from(launcher_preset(loader, request.backend, workflow.hydra.launcher))
         return Composed(_jobs(workflow, Composer(loader, "sample")), backend)
 
 

@@ -117,7 +117,7 @@ def curves(sweep: Sweep) -> list[Curve]:
 
 def publish(sweep: Sweep, found: Sequence[Curve]) -> tuple[Path, Path]:
     """Write temperatures.json and temperatures.png into the sweep's folder."""
-    from lambda_hat.report.plot_scans import draw_temperatures
+    from lambda_hat.report.plot_scans import draw_temperatures  # matplotlib
 
     document, picture = (sweep.directory / f"temperatures.{kind}" for kind in ("json", "png"))
     written = [curve.to_dict() for curve in found]

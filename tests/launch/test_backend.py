@@ -1,7 +1,7 @@
 """Presets as Hydra composes them, and what becomes of them: every spelling, every fault in one sentence."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -19,7 +19,7 @@ from tests.launch.drive import LOCAL, SLURM, backend
 def preset(name: str, *overrides: str) -> Backend:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose("sample", [f"hydra/launcher={name}", *overrides], return_hydra_config=True)
-        return backend_from(OmegaConf.to_container(config.hydra.launcher, resolve=True))
+        return backend_from(cast(dict[str, Any], OmegaConf.to_container(config.hydra.launcher, resolve=True)))
 
 
 @pytest.mark.parametrize("name", ["slurm_cpu", "slurm_gpu"])
@@ -39,7 +39,7 @@ def test_the_environment_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("LAMBDA_HAT_BACKEND", "slurm-gpu")
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose("sample", return_hydra_config=True)
-    assert backend_from(OmegaConf.to_container(config.hydra.launcher, resolve=True)).wants_gpu
+    assert backend_from(cast(dict[str, Any], OmegaConf.to_container(config.hydra.launcher, resolve=True))).wants_gpu
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def start_queued_element(python: Path | str, folder: Path, path: Path | None = N
         cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert finished(job, store) is not None
+    assert finished(store, job.target_id, job.run_id, job.budget) is not None
 
 
 def test_they_start_from_a_checkout(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from lambda_hat.launch.tuning.database import Database, database_url
-from lambda_hat.launch.tuning.session import tuned_problems
+from lambda_hat.launch.tuning.database import Database
+from lambda_hat.launch.tuning.driver import tuned_problems
+from lambda_hat.launch.tuning.url import database_url
 from lambda_hat.run.progress import PlainReporter
 from tests.launch.tuning import tuners
 from tests.postgres import Postgres

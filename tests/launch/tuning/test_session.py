@@ -13,16 +13,17 @@ import yaml
 
 from lambda_hat.config.compose import Composer
 from lambda_hat.config.job import Budget, ConfigError, parse_job
+from lambda_hat.config.yaml_file import presets_loader, read_document
 from lambda_hat.launch.tuning import results
-from lambda_hat.launch.tuning.database import database_url, masked
+from lambda_hat.launch.tuning.driver import plain
 from lambda_hat.launch.tuning.measure import Cost, measured, own_draws, rung_reached, rungs
 from lambda_hat.launch.tuning.measure import Valued as ValuedObjective
 from lambda_hat.launch.tuning.parse import parse_tuning
 from lambda_hat.launch.tuning.problems import Case, compose_cases
 from lambda_hat.launch.tuning.record import Reference, read_metrics
 from lambda_hat.launch.tuning.schema import Objective
-from lambda_hat.launch.tuning.session import plain, prepare
-from lambda_hat.config.yaml_file import presets_loader, read_document
+from lambda_hat.launch.tuning.session import prepare
+from lambda_hat.launch.tuning.url import database_url, masked
 from lambda_hat.store.layout import read_json, write_json
 from tests.launch.drive import SLURM, backend
 from tests.launch.stub_runs import NUM_DRAWS, leave_result
@@ -243,7 +244,7 @@ def test_what_a_session_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str
     tuners.drive(document, ("good", "good", "bad", "diverges", "good"))
     here = tuners.session(document)
     case = here.cases[0]
-    found = results.gather(here, [_bench(case)])
+    found = results.gather(here.store, here.tuning.store.namespace, [_bench(case)])
     table = pd.read_parquet(tmp_path / "runs" / "tables" / "optuna_trials.parquet")
     assert len(table) == 6
     assert {"params.step_size", "value", "llc", "mcse", "ref", "error", "seconds", "fge", "state", "run_id"} <= set(
@@ -274,7 +275,8 @@ def test_an_uncertain_reference_is_said(tmp_path: Path) -> None:
         write_json(path, {**(read_json(path) or {}), "ref_mcse": 0.5, "reliable": False, "reasons": ["short"]})
     here = tuners.session(document)
     reference = Reference("run", 2.0, 0.5, ["w0 is a saddle", "too short"])
-    doubtful, uncertain, unreliable = results.gather(here, [_bench(here.cases[0], reference)]).notes
+    gathered = results.gather(here.store, here.tuning.store.namespace, [_bench(here.cases[0], reference)])
+    doubtful, uncertain, unreliable = gathered.notes
     assert "the reference is unreliable: w0 is a saddle (and 1 more reasons in its ref.json)" in doubtful
     assert "the reference's error (0.5) is more than a third" in uncertain
     assert "no trial is reliable; the best one: short" in unreliable

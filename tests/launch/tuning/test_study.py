@@ -11,12 +11,13 @@ import pytest
 
 from lambda_hat.config.job import ConfigError
 from lambda_hat.launch.tuning import database, results
-from lambda_hat.launch.tuning.database import Database, database_url
+from lambda_hat.launch.tuning.database import Database
+from lambda_hat.launch.tuning.driver import drive, tuned_problems
 from lambda_hat.launch.tuning.parse import parse_tuning
 from lambda_hat.launch.tuning.proposer import Proposer
 from lambda_hat.launch.tuning.record import RESOLVED, read_metrics
 from lambda_hat.launch.tuning.schema import Dimension
-from lambda_hat.launch.tuning.session import drive, tuned_problems
+from lambda_hat.launch.tuning.url import database_url
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.store.lease import Lease, Owner
 from tests.launch.stub_runs import NUM_DRAWS

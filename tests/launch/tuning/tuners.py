@@ -25,13 +25,15 @@ from optuna.trial import FrozenTrial, TrialState
 from lambda_hat.config.job import parse_job
 from lambda_hat.launch.backend import Backend
 from lambda_hat.launch.tuning import loop, study
-from lambda_hat.launch.tuning.database import Database, database_url
+from lambda_hat.launch.tuning.database import Database
+from lambda_hat.launch.tuning.driver import tuned_problems
 from lambda_hat.launch.tuning.loop import TunedProblem, Tuner
 from lambda_hat.launch.tuning.parse import parse_tuning
 from lambda_hat.launch.tuning.problems import Case, Method
 from lambda_hat.launch.tuning.record import studies_dir
 from lambda_hat.launch.tuning.schema import Tuning
-from lambda_hat.launch.tuning.session import Session, tuned_problems
+from lambda_hat.launch.tuning.session import Session
+from lambda_hat.launch.tuning.url import database_url
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.store.layout import read_json
 from tests.jobs import SGLD, job_config

@@ -48,7 +48,9 @@ class Cluster:
                 write_status(folder, state="failed", error="it broke")
             else:
                 finish(job, store)
-            condition = type("Condition", (), {"state": "failed" if self.fails(job) else "finished", "reason": "it broke"})
+            condition = type(
+                "Condition", (), {"state": "failed" if self.fails(job) else "finished", "reason": "it broke"}
+            )
             conditions.append(type("RunState", (), {"run_id": job.run_id, "condition": condition}))
         return type("Sweep", (), {"states": lambda self: conditions})()
 

@@ -1,0 +1,31 @@
+"""A trial under way, as the driver that owns it sees it. Loads no Optuna."""
+
+from dataclasses import dataclass, field
+
+from lambda_hat.config.job import Job
+from lambda_hat.launch.tuning.problems import Params
+
+
+@dataclass
+class LiveTrial:
+    """A trial of this driver's that has not been told.
+
+    Args:
+        number: Its number in the study.
+        identifier: Its row in the database.
+        params: What was proposed.
+        job: The run that it is.
+        retries: How many trials before it had these parameters and were killed.
+        rungs: Objective by step, as far as it has been reported.
+        is_pruned: The pruner has dropped it, and its element is being ended.
+        is_preset: It is the method's preset as it is.
+    """
+
+    number: int
+    identifier: int
+    params: Params
+    job: Job
+    retries: int = 0
+    rungs: dict[int, float] = field(default_factory=dict)
+    is_pruned: bool = False
+    is_preset: bool = False
