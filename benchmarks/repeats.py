@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, canonical, parse_job
+from lambda_hat.config.job import canonical, parse_job
+from lambda_hat.config.schema import schema
 from lambda_hat.estimation.statistics import Setting, Trace
 from lambda_hat.posterior import Posterior, localise
 from lambda_hat.samplers.base import Sampler, StepInfo
@@ -26,7 +26,7 @@ TARGETS = "lambda_hat.targets"
 SAMPLERS = "lambda_hat.samplers"
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("benchmarks.repeats.Lifted")
 class Lifted(Quadratic):
     """A quadratic whose least loss is 10,000, as that of an unscaled regression may be."""
 

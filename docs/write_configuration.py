@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from lambda_hat.config.job import Budget, PosteriorConfig, StoreConfig, config_dir
+from lambda_hat.config.job import config_dir
+from lambda_hat.config.schema import Budget, PosteriorConfig, StoreConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
 INTRODUCTION = """# Configuration

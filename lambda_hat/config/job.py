@@ -9,134 +9,28 @@ planned on login nodes.
 
 import dataclasses
 import hashlib
-import importlib
 import json
-import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.presets import config_dir as config_dir
+from lambda_hat.config.schema import (
+    Budget,
+    ConfigError,
+    Dtype,
+    PositiveInt,
+    PosteriorConfig,
+    Seed,
+    StoreConfig,
+    schema_class,
+    schema_path,
+)
 
 SCHEMA_VERSION = 1
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-def _refuse_bool(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("needs a number, not true or false")
-    return value
-
-
-# YAML's `true` must not pass for the number 1, which pydantic would allow.
-Int = Annotated[int, BeforeValidator(_refuse_bool)]
-Float = Annotated[float, BeforeValidator(_refuse_bool)]
-PositiveInt = Annotated[Int, Field(gt=0)]
-NonNegativeInt = Annotated[Int, Field(ge=0)]
-# Beyond 32 bits a seed would be cut, and two ids would share one stream.
-Seed = Annotated[Int, Field(ge=0, lt=2**32)]
-PositiveFloat = Annotated[Float, Field(gt=0)]
-NonNegativeFloat = Annotated[Float, Field(ge=0)]
-Fraction = Annotated[Float, Field(gt=0, lt=1)]
-Dtype = Literal["float32", "float64"]
-
-
-class ConfigError(ValueError):
-    """Every fault found in a configuration, one sentence each: the key, what it needs, what it got."""
-
-    def __init__(self, faults: list[str]):
-        super().__init__("\n".join(faults))
-        self.faults = faults
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class PosteriorConfig:
-    """The tempered, localised posterior pi(w) ~ exp(-nbeta L_n(w) - gamma/2 ||w - w0||^2).
-
-    Args:
-        beta: Inverse temperature; nbeta = n * beta. Null, with ``nbeta`` null: beta = 1 / log n.
-        nbeta: The product n * beta itself, instead of ``beta``.
-        gamma: Strength of the localiser around w0 (>= 0).
-    """
-
-    beta: PositiveFloat | None = None
-    nbeta: PositiveFloat | None = None
-    gamma: NonNegativeFloat = 1.0
-
-    def __post_init__(self) -> None:
-        if self.beta is not None and self.nbeta is not None:
-            raise ValueError("set beta or nbeta, not both: nbeta = n * beta is one number with one owner")
-
-    def resolve_nbeta(self, num_data: int) -> float:
-        """The number nbeta for a data set of ``num_data`` rows."""
-        if self.nbeta is not None:
-            return self.nbeta
-        if self.beta is not None:
-            return num_data * self.beta
-        if num_data < 2:
-            raise ConfigError([f"posterior.beta: its default 1 / log n needs n >= 2, got n = {num_data}"])
-        return num_data / math.log(num_data)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Budget:
-    """How far a run goes: it stops at the first limit it reaches. Not part of the run's id, so a larger
-    budget continues the same run.
-
-    Args:
-        draws: Recorded draws per chain, after warm-up.
-        gradients: Per-row gradients over all chains, warm-up included.
-        seconds: Seconds of computation, warm-up included, compilation not.
-        mcse: Monte Carlo standard error of the LLC as a fraction of |LLC|; counts only once R-hat and ESS
-            pass the checks of the verdict.
-    """
-
-    draws: PositiveInt | None = None
-    gradients: PositiveInt | None = None
-    seconds: PositiveFloat | None = None
-    mcse: PositiveFloat | None = None
-
-    def __post_init__(self) -> None:
-        if self.draws is self.gradients is self.seconds is self.mcse is None:
-            raise ValueError("needs at least one of draws, gradients, seconds, mcse; all are null")
-
-    def spent(self, progress: "Progress") -> str | None:
-        """The name of a limit that ``progress`` has reached, or None while there is more to do."""
-        for name in ("draws", "gradients", "seconds"):
-            limit, done = getattr(self, name), getattr(progress, name)
-            if limit is not None and done >= limit:
-                return name
-        if self.mcse is not None and progress.mcse is not None and progress.mcse <= self.mcse:
-            return "mcse"
-        return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a run has come, in the units of :class:`Budget` (``mcse`` None while its checks fail)."""
-
-    draws: int
-    gradients: int
-    seconds: float
-    mcse: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class StoreConfig:
-    """Where results live, and the free tag under which a sweep's runs are listed.
-
-    Args:
-        root: The folder of the store; made when something is written.
-        experiment: The tag of a sweep; changes no run.
-        plots: Whether a finished run draws its diagnostics.
-    """
-
-    root: str = "runs"
-    experiment: str = "dev"
-    plots: Literal["all", "none"] = "all"
 
 
 class SamplerConfig(Protocol):
@@ -188,7 +82,8 @@ class Job:
 
     @property
     def sampler_name(self) -> str:
-        return type(self.sampler).__module__.rpartition(".")[2]
+        """The name of the sampler's file, as the run's id has it: ``hmc``."""
+        return canonical(self.sampler)["_target_"].split(".")[-2]
 
     @cached_property
     def run_id(self) -> str:
@@ -203,9 +98,8 @@ def canonical(value: Any) -> Any:
     """``value`` as plain JSON types; a schema object names its class under ``_target_``."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if type(value).__module__ == __name__:
-            return fields
-        return {"_target_": f"{type(value).__module__}.{type(value).__qualname__}", **fields}
+        path = schema_path(type(value))
+        return fields if path is None else {"_target_": path, **fields}
     if isinstance(value, Mapping):
         return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -297,10 +191,9 @@ def cross_faults(job: Job) -> list[str]:
 
 def _schema_of(name: str, node: Mapping[str, Any], faults: list[str]) -> tuple[type | None, dict[str, Any]]:
     path = str(node["_target_"])
-    module, _, cls = path.rpartition(".")
     try:
-        schema = getattr(importlib.import_module(module), cls)
-    except (ImportError, AttributeError, ValueError) as error:
+        schema = schema_class(path)
+    except LookupError as error:
         faults.append(f"{name}._target_: needs the dotted path of a schema class, got {path!r} ({error})")
         return None, {}
     fields = {key: value for key, value in node.items() if key != "_target_"}

@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lambda_hat.config.job import Progress
+from lambda_hat.config.schema import Progress
 
 TracePhase = Literal["warmup", "sampling"]
 _FIRST_CHUNK = 8

@@ -5,9 +5,8 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, ConfigError, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.schema import ConfigError, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, schema
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers import _trajectory as trajectory
 from lambda_hat.samplers._adaptation import Adaptation, Chains, Move, State, tuned_kernel
@@ -16,7 +15,7 @@ from lambda_hat.samplers.base import Kernel, Traits, per_chain
 _GRADIENTS_PER_STEP = 2  # McLachlan's integrator
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.samplers.adjusted_mclmc.AdjustedMCLMC")
 class AdjustedMCLMC:
     r"""A direction drawn anew on the unit sphere, then isokinetic dynamics (the momentum turns towards the gradient and
     keeps its length) over a distance t = h L, h uniform on (0, 1] and one number for all chains, in steps of size

@@ -4,16 +4,15 @@ from typing import ClassVar, Literal
 
 import jax
 from jaxtyping import Array, Key
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.schema import Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, schema
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers import _trajectory as trajectory
 from lambda_hat.samplers._adaptation import Adaptation, Chains, Move, State, tuned_kernel
 from lambda_hat.samplers.base import Kernel, Traits, per_chain
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.samplers.chees_hmc.ChEESHMC")
 class ChEESHMC:
     r"""HMC over a time t = h T, h uniform on (0, 1] and one number for all chains; the number of leapfrog steps is
     ceil(t / $\epsilon$). Warm-up tunes T to the largest expected squared change, over a trajectory, of the

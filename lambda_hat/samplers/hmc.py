@@ -4,15 +4,14 @@ from typing import ClassVar, Literal
 
 import jax
 from jaxtyping import Array, Key
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.schema import Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, schema
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers._adaptation import Adaptation, Chains, Move, State, tuned_kernel
 from lambda_hat.samplers.base import Kernel, Traits, per_chain
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.samplers.hmc.HMC")
 class HMC:
     r"""Momentum p ~ N(0, M), then l leapfrog steps of size $\epsilon$ of the dynamics of
     H(u, p) = U(u) + p' M^-1 p / 2, accepted with probability min(1, exp(-dH)).

@@ -3,15 +3,14 @@
 from typing import ClassVar, Literal
 
 from jaxtyping import Array, Key
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.schema import Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, schema
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers._adaptation import Adaptation, Chains, Move, State, tuned_kernel
 from lambda_hat.samplers.base import Kernel, Traits, per_chain
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.samplers.mala.MALA")
 class MALA:
     r"""u' = u - $\epsilon$/2 grad U(u) + sqrt($\epsilon$) N(0, I), accepted with probability
     min(1, pi(u') q(u | u') / (pi(u) q(u' | u))): SGLD's step on the full gradient, made exact.

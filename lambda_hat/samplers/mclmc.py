@@ -5,9 +5,8 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, ConfigError, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.schema import ConfigError, Dtype, NonNegativeInt, PositiveFloat, PositiveInt, schema
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers import _adaptation as adaptation
 from lambda_hat.samplers.base import Kernel, StepInfo, Traits, per_chain, pooled, thin
@@ -36,7 +35,7 @@ class State(NamedTuple):
     tuned: Tuning
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.samplers.mclmc.MCLMC")
 class MCLMC:
     r"""A unit momentum turns towards the gradient along isokinetic dynamics and is partly refreshed, so that it
     decorrelates over the length L. One step of size $\epsilon$ is 2 gradients.

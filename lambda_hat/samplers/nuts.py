@@ -4,15 +4,14 @@ from typing import Annotated, ClassVar, Literal
 
 from jaxtyping import Array, Key
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.schema import Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, schema
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers._adaptation import Adaptation, Chains, Move, State, tuned_kernel
 from lambda_hat.samplers.base import Kernel, Traits, per_chain
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.samplers.nuts.NUTS")
 class NUTS:
     r"""Momentum p ~ N(0, M), then leapfrog steps of size $\epsilon$ forwards or backwards in time, doubling the
     trajectory until it turns back; the draw is one of its points, taken with weight exp(-H).

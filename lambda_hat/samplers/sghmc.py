@@ -5,9 +5,8 @@ from typing import ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.schema import Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, schema
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers._stochastic import (
     Dynamics,
@@ -28,7 +27,7 @@ class Particle(NamedTuple):
     momentum: Float[Array, " d"]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.samplers.sghmc.SGHMC")
 class SGHMC:
     r"""Update with h = sqrt(eps), a the friction and g a minibatch's gradient of L_n at the new u:
 

@@ -4,9 +4,16 @@ from typing import ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.schema import (
+    Dtype,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    schema,
+)
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers._step_size import BiasLaw
 from lambda_hat.samplers._stochastic import Chain, Dynamics, State, still, stochastic_kernel, stochastic_traits
@@ -24,7 +31,7 @@ class Particle(NamedTuple):
     second: Float[Array, " d"] | None
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.samplers.sgld.SGLD")
 class SGLD:
     r"""Update t = 1, 2, ... with g a minibatch's gradient of L_n and n-beta the inverse temperature:
 

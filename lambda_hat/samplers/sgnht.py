@@ -5,9 +5,8 @@ from typing import ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.schema import Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, schema
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers._stochastic import (
     Dynamics,
@@ -29,7 +28,7 @@ class Particle(NamedTuple):
     friction: Float[Array, ""]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.samplers.sgnht.SGNHT")
 class SGNHT:
     r"""Update with h = sqrt(eps), a the friction, kappa the thermostat and g a minibatch's gradient at the new u:
 

@@ -6,9 +6,8 @@ from typing import ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.schema import Dtype, NonNegativeInt, PositiveFloat, PositiveInt, schema
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers import _vi_family as vi_family
 from lambda_hat.samplers.base import Kernel, StepInfo, Traits, check_batch, per_chain, pooled, step_info
@@ -26,7 +25,7 @@ class State(NamedTuple):
     updates: Int[Array, ""]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.samplers.vi.VI")
 class VI:
     r"""q(z) = sum_k pi_k N(mu_k, Sigma_k) over whitened offsets z = u / s maximises E_q[log pi - log q]; Sigma_k^-1 is
     a diagonal plus r directions (:mod:`lambda_hat.samplers._vi_family`).

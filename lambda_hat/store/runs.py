@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from lambda_hat.config.job import Budget, Progress
+from lambda_hat.config.schema import Budget, Progress
 from lambda_hat.store.files import explained, read_config, sync_dir
 from lambda_hat.store.layout import Document, RunRef, Store, StoreError
 from lambda_hat.store.lease import Lease, LeaseHeld, Owner

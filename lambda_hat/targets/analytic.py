@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, Float, Job, NonNegativeFloat, PositiveInt
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import Float, NonNegativeFloat, PositiveInt, schema
 from lambda_hat.targets.data import Population
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Formula:
         return {"w": w}
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.targets.analytic.Quadratic")
 class Quadratic(Formula):
     """L(w) = 1/2 sum_i h_i w_i^2. Arrays: ``curvatures`` (d,).
 
@@ -103,7 +103,7 @@ class Quadratic(Formula):
         return np.ones(self.dim or 0) if self.curvatures is None else np.array(self.curvatures, float)
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.targets.analytic.NormalCrossing")
 class NormalCrossing(Formula):
     """L(w) = prod_i w_i^(2 k_i): every singularity looks so after resolution (Hironaka; Watanabe 2009). No arrays.
 

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, ConfigError, Job, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import ConfigError, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, schema
 
 
 class Rows(NamedTuple):
@@ -39,7 +39,7 @@ class Truth(NamedTuple):
 MakeTruth = Callable[[int | None, int | None], Truth]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.targets.data.Population")
 class Population:
     """No rows: the loss is an exact expectation, and n only sets nbeta = n beta.
 
@@ -53,7 +53,7 @@ class Population:
         return batch_faults(job, self.n)
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.targets.data.Synthetic")
 class Synthetic:
     """y = f(x) + noise, f the teacher's (for a deep linear network, its own product).
 
@@ -118,7 +118,7 @@ class Synthetic:
 _NUM_ROWS = {"digits": 1797, "breast_cancer": 569, "diabetes": 442}
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.targets.data.Sklearn")
 class Sklearn:
     """A data set that scikit-learn ships: nothing is downloaded.
 
@@ -144,7 +144,7 @@ class Sklearn:
         return _rows(inputs, outputs, self.name != "diabetes", self.standardize, self.sigma)
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.targets.data.File")
 class File:
     """The columns of a .npz (named arrays of n rows) or .parquet file. Its bytes, not its path, make the id.
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, Job, NonNegativeFloat, NonNegativeInt, PositiveInt
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import NonNegativeFloat, NonNegativeInt, PositiveInt, schema
 from lambda_hat.targets.analytic import noise, with_noise
 from lambda_hat.targets.data import Population, Rows, Synthetic, Truth
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lambda_hat.targets.training import Training
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.targets.deep_linear.DeepLinear")
 class DeepLinear:
     r"""f(x) = W_L ... W_1 x, with the loss E[1/2 ||y - f(x)||^2] / sigma^2.
 

@@ -5,9 +5,9 @@ import itertools
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, Job, NonNegativeInt, PositiveInt
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import NonNegativeInt, PositiveInt, schema
 from lambda_hat.targets.data import File, MakeTruth, Population, Rows, Sklearn, Synthetic, Truth
 from lambda_hat.targets.deep_linear import (
     moment_loss,
@@ -28,7 +28,7 @@ Widths = tuple[PositiveInt, ...]
 _DEFAULT_INPUTS, _DEFAULT_OUTPUTS = 16, 1
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.targets.mlp.MLP")
 class MLP:
     r"""h_0 = x, h_i = act(LN(W_i h_{i-1} + b_i)) for the hidden layers i = 1..depth, f = W h_depth + b.
 
@@ -240,7 +240,7 @@ class MLP:
         return quadratic_llc(nbeta, gamma, **report["quadratic"]) if "quadratic" in report else None
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.targets.mlp.Teacher")
 class Teacher:
     """The network with random weights that synthetic data follow.
 

@@ -2,12 +2,10 @@
 
 from typing import Literal
 
-from pydantic.dataclasses import dataclass
-
-from lambda_hat.config.job import STRICT, Dtype, NonNegativeInt, PositiveFloat, PositiveInt
+from lambda_hat.config.schema import Dtype, NonNegativeInt, PositiveFloat, PositiveInt, schema
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("lambda_hat.targets.training.Training")
 class Training:
     """Gradient steps (optax) from random weights, then a polish (L-BFGS, full batch, float64) to a minimum.
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lambda_hat.config.job import Budget, Progress
+from lambda_hat.config.schema import Budget, Progress
 from lambda_hat.estimation.estimate import Setting, estimate, quick_llc
 from lambda_hat.launch.tuning.schema import Objective
 from lambda_hat.store.trace_file import read_loss, read_trace_file

@@ -6,14 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import (
-    STRICT,
-    Float,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    Seed,
-)
+from lambda_hat.config.schema import STRICT, Float, NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

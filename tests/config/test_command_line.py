@@ -207,7 +207,7 @@ def test_completion_knows_the_module_form(run: Run, monkeypatch: pytest.MonkeyPa
 def test_budget_presets_list_every_field(name: str) -> None:
     import yaml
 
-    from lambda_hat.config.job import Budget
+    from lambda_hat.config.schema import Budget
 
     fields = yaml.safe_load((config_dir() / "budget" / f"{name}.yaml").read_text())
     assert list(fields) == ["draws", "gradients", "seconds", "mcse"]

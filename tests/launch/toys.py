@@ -4,9 +4,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import STRICT, Dtype, Job, NonNegativeFloat
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import Dtype, NonNegativeFloat, schema
 from lambda_hat.targets.analytic import Quadratic
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BALLAST: list[np.ndarray] = []
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@schema("tests.launch.toys.Toy")
 class Toy(Quadratic):
     """A quadratic.
 

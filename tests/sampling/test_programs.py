@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lambda_hat.sampling.programs import Programs
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.run.loop import execute
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.sampling import programs
-from lambda_hat.sampling.programs import Programs
 from lambda_hat.store.layout import Store
 from lambda_hat.targets.analytic import Quadratic
 from tests.jobs import job_config, make_job

@@ -37,11 +37,16 @@ def test_a_store_that_cannot_be_written_is_said_and_retry_goes_on_from_what_it_h
         user.finish(driver)
         conditions = user.conditions()
         assert conditions[finished.run_id].state == "finished"
-        assert (conditions[running.run_id].state, conditions[queued.run_id].state) == ("failed", "failed"), user.evidence()
+        assert (conditions[running.run_id].state, conditions[queued.run_id].state) == ("failed", "failed"), (
+            user.evidence()
+        )
         assert conditions[running.run_id].reason.startswith("cannot write"), conditions
         assert words in conditions[running.run_id].reason
         # SLURM itself does not start what has nowhere to print to.
-        assert "is the store full, or read-only?" in conditions[queued.run_id].reason or words in conditions[queued.run_id].reason
+        assert (
+            "is the store full, or read-only?" in conditions[queued.run_id].reason
+            or words in conditions[queued.run_id].reason
+        )
         code, out, _ = user.command("why", "s")
         assert code == 0
         assert words in out

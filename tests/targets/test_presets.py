@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lambda_hat.config.job import PosteriorConfig
+from lambda_hat.config.schema import PosteriorConfig
 from lambda_hat.targets.base import Built, Model
 from tests.targets.conftest import CONF, fields_of, load, schema_of, target_of
 

@@ -1,0 +1,174 @@
+"""Value types with their ranges, the plain nodes of a job, and the mark of a schema class. No JAX here."""
+
+import dataclasses
+import importlib
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def _refuse_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("needs a number, not true or false")
+    return value
+
+
+# YAML's `true` must not pass for the number 1, which pydantic would allow.
+Int = Annotated[int, BeforeValidator(_refuse_bool)]
+Float = Annotated[float, BeforeValidator(_refuse_bool)]
+PositiveInt = Annotated[Int, Field(gt=0)]
+NonNegativeInt = Annotated[Int, Field(ge=0)]
+# Beyond 32 bits a seed would be cut, and two ids would share one stream.
+Seed = Annotated[Int, Field(ge=0, lt=2**32)]
+PositiveFloat = Annotated[Float, Field(gt=0)]
+NonNegativeFloat = Annotated[Float, Field(ge=0)]
+Fraction = Annotated[Float, Field(gt=0, lt=1)]
+Dtype = Literal["float32", "float64"]
+
+
+class ConfigError(ValueError):
+    """Every fault found in a configuration, one sentence each: the key, what it needs, what it got."""
+
+    def __init__(self, faults: list[str]):
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PosteriorConfig:
+    """The tempered, localised posterior pi(w) ~ exp(-nbeta L_n(w) - gamma/2 ||w - w0||^2).
+
+    Args:
+        beta: Inverse temperature; nbeta = n * beta. Null, with ``nbeta`` null: beta = 1 / log n.
+        nbeta: The product n * beta itself, instead of ``beta``.
+        gamma: Strength of the localiser around w0 (>= 0).
+    """
+
+    beta: PositiveFloat | None = None
+    nbeta: PositiveFloat | None = None
+    gamma: NonNegativeFloat = 1.0
+
+    def __post_init__(self) -> None:
+        if self.beta is not None and self.nbeta is not None:
+            raise ValueError("set beta or nbeta, not both: nbeta = n * beta is one number with one owner")
+
+    def resolve_nbeta(self, num_data: int) -> float:
+        """The number nbeta for a data set of ``num_data`` rows."""
+        if self.nbeta is not None:
+            return self.nbeta
+        if self.beta is not None:
+            return num_data * self.beta
+        if num_data < 2:
+            raise ConfigError([f"posterior.beta: its default 1 / log n needs n >= 2, got n = {num_data}"])
+        return num_data / math.log(num_data)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Budget:
+    """How far a run goes: it stops at the first limit it reaches. Not part of the run's id, so a larger
+    budget continues the same run.
+
+    Args:
+        draws: Recorded draws per chain, after warm-up.
+        gradients: Per-row gradients over all chains, warm-up included.
+        seconds: Seconds of computation, warm-up included, compilation not.
+        mcse: Monte Carlo standard error of the LLC as a fraction of |LLC|; counts only once R-hat and ESS
+            pass the checks of the verdict.
+    """
+
+    draws: PositiveInt | None = None
+    gradients: PositiveInt | None = None
+    seconds: PositiveFloat | None = None
+    mcse: PositiveFloat | None = None
+
+    def __post_init__(self) -> None:
+        if self.draws is self.gradients is self.seconds is self.mcse is None:
+            raise ValueError("needs at least one of draws, gradients, seconds, mcse; all are null")
+
+    def spent(self, progress: "Progress") -> str | None:
+        """The name of a limit that ``progress`` has reached, or None while there is more to do."""
+        for name in ("draws", "gradients", "seconds"):
+            limit, done = getattr(self, name), getattr(progress, name)
+            if limit is not None and done >= limit:
+                return name
+        if self.mcse is not None and progress.mcse is not None and progress.mcse <= self.mcse:
+            return "mcse"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run has come, in the units of :class:`Budget` (``mcse`` None while its checks fail)."""
+
+    draws: int
+    gradients: int
+    seconds: float
+    mcse: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class StoreConfig:
+    """Where results live, and the free tag under which a sweep's runs are listed.
+
+    Args:
+        root: The folder of the store; made when something is written.
+        experiment: The tag of a sweep; changes no run.
+        plots: Whether a finished run draws its diagnostics.
+    """
+
+    root: str = "runs"
+    experiment: str = "dev"
+    plots: Literal["all", "none"] = "all"
+
+
+Class = TypeVar("Class", bound=type)
+# Ids and stores name a class by the path it declares, wherever it lives; these have moved since.
+_MOVED: dict[str, str] = {}
+_paths: dict[type, str] = {}
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field, Field))
+def schema(path: str) -> Callable[[Class], Class]:
+    """Makes a class a schema: a frozen dataclass of checked fields that a config may name under ``_target_``.
+
+    Only classes with this mark are ever called for a config; a subclass needs a mark of its own.
+
+    Args:
+        path: The dotted path that configs and ids name the class by. It never changes, even if the class moves.
+    """
+
+    def mark(cls: Class) -> Class:
+        made: Any = dataclass(frozen=True, kw_only=True, config=STRICT)(cls)
+        _paths[made] = path
+        return made
+
+    return mark
+
+
+def schema_path(cls: type) -> str | None:
+    """The path that a schema class declares; None for any other class."""
+    return _paths.get(cls)
+
+
+def schema_class(path: str) -> type:
+    """The schema class that declares ``path``, or that lives there; its module is imported, nothing is called.
+
+    Raises:
+        LookupError: nothing is there, or something without the mark, with the reason.
+    """
+    module, _, name = _MOVED.get(path, path).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise LookupError(str(error)) from error
+    declared = schema_path(found) if isinstance(found, type) else None
+    if declared is None:
+        raise LookupError("it is not marked with lambda_hat.config.schema.schema")
+    if declared != path and schema_class(declared) is not found:
+        raise LookupError(f"it declares the path {declared!r}, where another class is")
+    return found
