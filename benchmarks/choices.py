@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Int, Key
 
-from lambda_hat.targets.draws import draw_rows
+from lambda_hat.targets.random_numbers import draw_rows
 
 REPEATS = 5
 

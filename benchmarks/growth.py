@@ -68,7 +68,7 @@ def measure(case: Case) -> Cost:
     empty = resident("VmRSS")
     sizes = (NUM_INPUTS, case.width, case.width, NUM_OUTPUTS)
     posterior = posterior_of(MLP(widths=sizes[1:-1]), sizes, case.num_data, moments=False)
-    data = sum(leaf.nbytes for leaf in jax.tree.leaves(posterior.target.arrays))
+    data = sum(leaf.nbytes for leaf in jax.tree.leaves(posterior.target.data))
     give_back()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here: making a problem is not sampling
     sampler = SGLD(step_size=1e-9, batch_size=BATCH, measure_bias=False, num_warmup=0, steps_per_draw=STEPS_A_DRAW)

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from lambda_hat.posterior import Posterior, localise
-from lambda_hat.targets.base import Target
-from lambda_hat.targets.data import Rows
-from lambda_hat.targets.deep_linear import DeepLinear, regression_arrays, second_moments
+from lambda_hat.targets.base import Rows, Target
+from lambda_hat.targets.deep_linear import DeepLinear
 from lambda_hat.targets.mlp import MLP
+from lambda_hat.targets.row_data import regression
+from lambda_hat.targets.second_moments import linear_regression
 
 ROUNDS = 5
 # Of one measurement: shorter ones are repeated until they have taken this long.
@@ -36,10 +37,8 @@ def posterior_of(
         w0 = np.concatenate([rng.standard_normal(shape).ravel() / np.sqrt(shape[1]) for shape in shapes])
     w0 = w0.astype(np.float32)
     rows = Rows(inputs, rng.standard_normal((num_data, sizes[-1]), np.float32), None, 1.0)
-    arrays = regression_arrays(rows)
-    if moments:
-        arrays |= second_moments(rows, inputs)
-    target = Target(jnp.asarray(w0), jax.tree.map(jnp.asarray, arrays), model, num_data).astype(dtype)
+    data = linear_regression(rows, inputs) if moments else regression(rows)
+    target = Target(jnp.asarray(w0), data, model, num_data).astype(dtype)
     nbeta = jnp.asarray(num_data / np.log(num_data), dtype)
     return localise(target, nbeta, jnp.asarray(100.0, dtype))
 

@@ -17,9 +17,9 @@ from lambda_hat.config.job import canonical, parse_job
 from lambda_hat.config.schema import schema
 from lambda_hat.estimation.statistics import Setting, Trace
 from lambda_hat.posterior import Posterior, localise
-from lambda_hat.samplers.base import Sampler, StepInfo
-from lambda_hat.targets.analytic import Quadratic
-from lambda_hat.targets.base import Arrays, Target
+from lambda_hat.samplers.base import Sampler, StepInfo, sampler_of
+from lambda_hat.targets.base import Target, build, model_of
+from lambda_hat.targets.quadratic import Curvatures, Quadratic
 
 SIDE_BY_SIDE = 100
 TARGETS = "lambda_hat.targets"
@@ -30,8 +30,8 @@ SAMPLERS = "lambda_hat.samplers"
 class Lifted(Quadratic):
     """A quadratic whose least loss is 10,000, as that of an unscaled regression may be."""
 
-    def loss(self, arrays: Arrays, w: Float[Array, " d"]) -> Float[Array, ""]:
-        return 1e4 + super().loss(arrays, w)
+    def loss(self, data: Curvatures, w: Float[Array, " d"]) -> Float[Array, ""]:
+        return 1e4 + super().loss(data, w)
 
 
 class Problem(NamedTuple):
@@ -68,14 +68,13 @@ def make_problem(
         }
     )
     with jax.enable_x64(True):
-        built = job.model.build(job.data, job.teacher, job.training)
-    arrays = {name: jnp.asarray(array) for name, array in built.arrays.items()}
-    target = Target(jnp.asarray(built.w0), arrays, job.model, built.num_data).astype(job.sampler.dtype)
+        built = build(job)
+    target = Target(jnp.asarray(built.w0), built.data, model_of(job), built.num_data).astype(job.sampler.dtype)
     nbeta, gamma = job.posterior.resolve_nbeta(built.num_data), job.posterior.gamma
     where = localise(target, nbeta, gamma)
     loss_at_w0 = float(where.loss_at_w0)
     setting = Setting(nbeta, gamma, target.dim, target.num_data, loss_at_w0, built.report, canonical(job.sampler))
-    return Problem(where, setting, job.model.exact_llc(nbeta, gamma, built.report)), job.sampler
+    return Problem(where, setting, job.model.exact_llc(nbeta, gamma, built.report)), sampler_of(job)
 
 
 def repeats(sampler: Sampler, problem: Problem, shape: Shape, count: int) -> Iterator[Trace]:

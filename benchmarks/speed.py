@@ -3,6 +3,7 @@
 python -m benchmarks.speed
 """
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -24,15 +25,15 @@ from lambda_hat.samplers.sgld import SGLD
 from lambda_hat.sampling.ensemble import Ensemble
 from lambda_hat.sampling.jit import compiler_options
 from lambda_hat.targets.deep_linear import DeepLinear
-from lambda_hat.targets.draws import draw_normals, draw_rows
 from lambda_hat.targets.mlp import MLP
+from lambda_hat.targets.random_numbers import draw_normals, draw_rows
 
 NUM_DATA, NUM_CHAINS, BATCH, STEPS_A_DRAW = 10_000, 4, 250, 50
 STEP_GOAL, GEMM_GOAL, GRADIENT_GOAL, MOMENTS_GOAL = 1.3, 0.8, 1.1, 100.0
 # Loop lengths, so that the call itself does not count.
 UPDATES = 50
 # As a minibatch: the rows as they are, without a gather.
-ALL = slice(None)
+ALL: Any = slice(None)
 
 
 def jit(function: Callable[..., Any], dtype: str = "float32") -> Any:
@@ -74,23 +75,23 @@ def sgld_step(name: str, posterior: Posterior) -> list[Row]:
     """An update of SGLD with its share of the full loss, against its gradient, its noise and its gather, alone."""
     chains = jnp.zeros((NUM_CHAINS, posterior.dim), jnp.float32)
 
-    model, arrays, w0 = posterior.target.model, posterior.target.arrays, posterior.target.w0
+    model, data, w0 = posterior.target.model, posterior.target.data, posterior.target.w0
     # Every chain its own rows, as in a step, but fetched once and for all.
-    own = {name: jnp.stack([arrays[name][:BATCH]] * NUM_CHAINS) for name in ("inputs", "outputs")}
+    own = {name: jnp.stack([getattr(data, name)[:BATCH]] * NUM_CHAINS) for name in ("inputs", "outputs")}
 
     def gradient(key: Any, u: Array, own: dict[str, Array]) -> Array:
         del key
-        loss = jax.vmap(lambda u, own: model.minibatch_loss({**own, "precision": arrays["precision"]}, w0 + u, ALL))
+        loss = jax.vmap(lambda u, own: model.minibatch_loss(dataclasses.replace(data, **own), w0 + u, ALL))
         return u - 1e-9 * jax.grad(lambda u: loss(u, own).sum())(u)
 
     def noise(key: Any, u: Array) -> Array:
         return u + jax.vmap(draw_normals)(keys_of(key), u)
 
     def gather(key: Any, u: Array, posterior: Posterior) -> Array:
-        arrays = posterior.target.arrays
+        data = posterior.target.data
         rows = jax.vmap(lambda key: draw_rows(key, NUM_DATA, BATCH))(keys_of(key))
         # Without the barrier XLA would fetch only what is used of them.
-        inputs, outputs = jax.lax.optimization_barrier((arrays["inputs"][rows], arrays["outputs"][rows]))
+        inputs, outputs = jax.lax.optimization_barrier((data.inputs[rows], data.outputs[rows]))
         return u + inputs[0, 0, 0] + outputs[0, 0, 0]
 
     sampler = SGLD(step_size=1e-6, batch_size=BATCH, measure_bias=False, num_warmup=0, steps_per_draw=STEPS_A_DRAW)

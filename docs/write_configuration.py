@@ -1,7 +1,6 @@
 """Write docs/configuration.md from the schema dataclasses: `make docs`. A test holds the page to what this returns."""
 
 import dataclasses
-import importlib
 import inspect
 import re
 import types
@@ -12,7 +11,7 @@ from typing import Any
 import yaml
 
 from lambda_hat.config.job import config_dir
-from lambda_hat.config.schema import Budget, PosteriorConfig, StoreConfig
+from lambda_hat.config.schema import Budget, PosteriorConfig, StoreConfig, schema_class
 
 PAGE = Path(__file__).with_name("configuration.md")
 INTRODUCTION = """# Configuration
@@ -44,11 +43,6 @@ TYPED = ("model", "data", "teacher", "training", "sampler")
 def presets(group: str) -> dict[str, dict[str, Any]]:
     """The YAML files of a group by name, `_base` and the like included."""
     return {file.stem: yaml.safe_load(file.read_text()) for file in sorted((config_dir() / group).glob("*.yaml"))}
-
-
-def schema_class(path: str) -> type:
-    module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name)
 
 
 def meanings(schema: type) -> dict[str, str]:

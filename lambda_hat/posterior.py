@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from lambda_hat.targets.base import Target
-from lambda_hat.targets.blocks import with_columns
+from lambda_hat.targets.mean_over_rows import with_columns
 
 
 @jax.tree_util.register_dataclass
@@ -61,6 +61,6 @@ class Posterior:
 @jax.jit
 def localise(target: Target, nbeta: Float[Array, ""], gamma: Float[Array, ""]) -> Posterior:
     """The posterior around ``target.w0``; evaluates L_n(w0) once, in the target's dtype."""
-    target = dataclasses.replace(target, arrays=with_columns(target.arrays))
+    target = dataclasses.replace(target, data=with_columns(target.data))
     dtype = target.w0.dtype
     return Posterior(target, jnp.asarray(nbeta, dtype), jnp.asarray(gamma, dtype), target.loss(target.w0))

@@ -41,8 +41,7 @@ install_import_hook(
         "lambda_hat.samplers._vi_family",
         "lambda_hat.samplers._step_size",
         "lambda_hat.samplers._stochastic",
-        "lambda_hat.targets.base",
-        "lambda_hat.targets.minimum",
+        "lambda_hat.targets",
     ],
     "beartype.beartype",
 )

@@ -11,11 +11,11 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.presets import config_dir as config_dir
 from lambda_hat.config.schema import (
@@ -33,11 +33,58 @@ from lambda_hat.config.schema import (
 SCHEMA_VERSION = 1
 
 
-class SamplerConfig(Protocol):
-    """What planning needs to know of a sampler: see :mod:`lambda_hat.samplers.base` for the rest."""
+@runtime_checkable
+class DataConfig(Protocol):
+    """What a job needs of its data: :mod:`lambda_hat.targets.base` has the rest.
 
-    dtype: Dtype
-    num_warmup: int
+    ``count_rows``   n, or the n that a population stands for.
+    ``fingerprint``  fields that count in the id by another value: a file by its bytes, not by its path.
+
+    Both may read a file, and raise :class:`ConfigError` where it is at fault.
+    """
+
+    def count_rows(self) -> int: ...
+    def fingerprint(self) -> dict[str, str]: ...
+
+
+@runtime_checkable
+class TeacherConfig(Protocol):
+    """What synthetic data follow; ``widths`` is None where nothing was asked for."""
+
+    @property
+    def widths(self) -> tuple[int, ...] | None: ...
+
+
+@runtime_checkable
+class ModelConfig(Protocol):
+    """What a job needs of its model: :class:`lambda_hat.targets.base.Model` adds the build and the loss.
+
+    ``faults``        why these data and this teacher do not fit, one sentence each.
+    ``known_lambda``  the asymptotic lambda and its multiplicity, or None.
+    ``exact_llc``     the LLC at this n, nbeta and gamma, or None; ``report`` is what the build found of w0.
+    """
+
+    def faults(self, data: DataConfig, teacher: TeacherConfig) -> list[str]: ...
+    def known_lambda(self) -> tuple[float, int] | None: ...
+    def exact_llc(self, nbeta: float, gamma: float, report: Mapping[str, Any]) -> float | None: ...
+
+
+@runtime_checkable
+class TrainingConfig(Protocol):
+    """How w0 was found; ``dtype`` is that of the target that is kept."""
+
+    @property
+    def dtype(self) -> Dtype: ...
+
+
+@runtime_checkable
+class SamplerConfig(Protocol):
+    """What planning needs of a sampler: :mod:`lambda_hat.samplers.base` has the rest."""
+
+    @property
+    def dtype(self) -> Dtype: ...
+    @property
+    def num_warmup(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +92,12 @@ class Job:
     """One run: target (model, data, teacher, training) x posterior x sampler x num_chains x seed, its budget
     and where it is kept. The schema objects are frozen and validated; ``config`` is their canonical mapping."""
 
-    model: Any
-    data: Any
-    teacher: Any
-    training: Any
+    model: ModelConfig
+    data: DataConfig
+    teacher: TeacherConfig
+    training: TrainingConfig
     posterior: PosteriorConfig
-    sampler: Any
+    sampler: SamplerConfig
     num_chains: int
     seed: int
     budget: Budget
@@ -60,18 +107,15 @@ class Job:
     @property
     def target_config(self) -> dict[str, Any]:
         """What the target's id hashes. A file of data counts by its bytes, not by its path."""
-        config = {name: canonical(getattr(self, name)) for name in ("model", "data", "teacher", "training")}
-        fingerprint = getattr(self.data, "fingerprint", None)
-        if fingerprint is not None:
-            config["data"] = fingerprint(config["data"])
-        return config
+        config = {name: identity(getattr(self, name)) for name in ("model", "data", "teacher", "training")}
+        return {**config, "data": {**config["data"], **self.data.fingerprint()}}
 
     @property
     def run_config(self) -> dict[str, Any]:
         """What the run's id hashes, beside the id of its target."""
         return {
-            "posterior": canonical(self.posterior),
-            "sampler": canonical(self.sampler),
+            "posterior": identity(self.posterior),
+            "sampler": identity(self.sampler),
             "num_chains": self.num_chains,
             "seed": self.seed,
         }
@@ -107,6 +151,16 @@ def canonical(value: Any) -> Any:
     return value
 
 
+def identity(node: Any) -> dict[str, Any]:
+    """What an id hashes of a schema object: :func:`canonical`, without each field that was added later and has its
+    ``historic`` value (of the field's metadata), which is what all runs had before."""
+    fields = canonical(node)
+    for field in dataclasses.fields(node):
+        if "historic" in field.metadata and fields[field.name] == canonical(field.metadata["historic"]):
+            del fields[field.name]
+    return fields
+
+
 def digest(kind: str, config: Any, parents: list[str] | None = None) -> str:
     """The first 12 hex digits of sha256 over canonical JSON of {kind, schema, config, parents}."""
     document = {"kind": kind, "schema": SCHEMA_VERSION, "config": config, "parents": parents or []}
@@ -115,7 +169,13 @@ def digest(kind: str, config: Any, parents: list[str] | None = None) -> str:
 
 
 _PLAIN_NODES = {"posterior": PosteriorConfig, "budget": Budget, "store": StoreConfig}
-_TYPED_NODES = ("model", "data", "teacher", "training", "sampler")
+_TYPED_NODES: dict[str, type] = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "teacher": TeacherConfig,
+    "training": TrainingConfig,
+    "sampler": SamplerConfig,
+}
 _SCALARS: dict[str, Any] = {"num_chains": PositiveInt, "seed": Seed, "rerun": bool}
 _IGNORED = {"wait", "dry_run"}  # the launcher's words, consumed before a job is made
 
@@ -167,21 +227,29 @@ def _parse_node(name: str, node: Any, faults: list[str]) -> Any:
         if schema is None:
             return None
     try:
-        return TypeAdapter(schema).validate_python(node)
+        found = TypeAdapter(schema).validate_python(node)
     except ValidationError as error:
         faults += _sentences(name, error, schema)
         return None
+    if name in _TYPED_NODES and not isinstance(found, _TYPED_NODES[name]):
+        faults.append(f"{name}._target_: needs a schema class of the group {name}, got {schema_path(schema)!r}")
+        return None
+    return found
 
 
 def cross_faults(job: Job) -> list[str]:
-    """What no single node can see: each schema object may judge its place in the whole by ``faults(job)``."""
-    faults: list[str] = []
-    for name in _TYPED_NODES:
-        judge = getattr(getattr(job, name), "faults", None)
-        if judge is not None:
-            faults += judge(job)
-    wide, narrow = job.sampler.dtype == "float64", getattr(job.training, "dtype", "float64") == "float32"
-    if wide and narrow:
+    """What no single node can see."""
+    faults = job.model.faults(job.data, job.teacher)
+    # A batch of None is one of all rows, as is that of a sampler without batches.
+    batch_size = getattr(job.sampler, "batch_size", None)
+    try:
+        num_rows = job.data.count_rows()
+    except ConfigError as error:
+        faults += error.faults
+    else:
+        if batch_size is not None and batch_size > num_rows:
+            faults.append(f"sampler.batch_size: needs at most the n = {num_rows} rows of the data, got {batch_size}")
+    if job.sampler.dtype == "float64" and job.training.dtype == "float32":
         faults.append(
             "sampler.dtype: a float64 run needs a target built in float64, got training.dtype=float32; "
             "set training.dtype=float64 or sampler.dtype=float32"

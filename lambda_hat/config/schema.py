@@ -128,7 +128,11 @@ class StoreConfig:
 
 Class = TypeVar("Class", bound=type)
 # Ids and stores name a class by the path it declares, wherever it lives; these have moved since.
-_MOVED: dict[str, str] = {}
+_MOVED = {
+    "lambda_hat.targets.analytic.Quadratic": "lambda_hat.targets.quadratic.Quadratic",
+    "lambda_hat.targets.analytic.NormalCrossing": "lambda_hat.targets.normal_crossing.NormalCrossing",
+    "lambda_hat.targets.mlp.Teacher": "lambda_hat.targets.teacher.Teacher",
+}
 _paths: dict[type, str] = {}
 
 

@@ -26,6 +26,7 @@ from lambda_hat.run.provenance import place, provenance
 from lambda_hat.run.signals import Interrupted, Stop
 from lambda_hat.run.summary import duration, with_error
 from lambda_hat.run.target import NonFinite, RunError, ensure_target, load_target
+from lambda_hat.samplers.base import sampler_of
 from lambda_hat.sampling.compilation_cache import CompilationCache, compilation_cache
 from lambda_hat.sampling.ensemble import CAPACITY, Ensemble
 from lambda_hat.store import checkpoint
@@ -115,7 +116,7 @@ class _Run:
         target, self.meta = load_target(self.job, self.store)
         nbeta = self.job.posterior.resolve_nbeta(target.num_data)
         self.ensemble = Ensemble(
-            self.job.sampler,
+            sampler_of(self.job),
             localise(target, nbeta, self.job.posterior.gamma),
             self.job.num_chains,
             self.job.seed,

@@ -13,7 +13,7 @@ from lambda_hat.run.progress import Reporter, Silent
 from lambda_hat.run.provenance import provenance
 from lambda_hat.store.layout import Store, StoreError, write_status
 from lambda_hat.store.runs import claim
-from lambda_hat.targets.base import Built, Target
+from lambda_hat.targets.base import Target, build, data_set, model_of
 
 
 class RunError(RuntimeError):
@@ -47,7 +47,7 @@ def _build(job: Job, store: Store, reporter: Reporter) -> None:
     reporter.line(f"building {job.target_id}")
     started = time.monotonic()
     with jax.enable_x64(True):
-        built: Built = job.model.build(job.data, job.teacher, job.training)
+        built = build(job)
     if not np.isfinite(built.report["loss"]):
         raise RunError(
             f"{job.target_id}: L_n(w0) needs to be finite, got {built.report['loss']}; "
@@ -83,5 +83,6 @@ def load_target(job: Job, store: Store) -> tuple[Target, dict[str, Any]]:
         # Converted here, and not by jnp.asarray: each shape would be a small program of its own.
         return jax.device_put(array.astype(job.sampler.dtype) if array.dtype.kind == "f" else array)
 
+    model = model_of(job)
     leaves = {name: put(array) for name, array in sorted(arrays.items())}
-    return Target(put(w0), leaves, job.model, meta["num_data"]), meta
+    return Target(put(w0), data_set(model, leaves), model, meta["num_data"]), meta

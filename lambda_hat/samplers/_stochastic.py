@@ -18,7 +18,7 @@ from lambda_hat.posterior import Posterior
 from lambda_hat.samplers import _step_size as step_size
 from lambda_hat.samplers._step_size import BiasLaw, Pilot
 from lambda_hat.samplers.base import Kernel, StepInfo, Traits, check_batch, per_chain, pooled, step_info
-from lambda_hat.targets.draws import draw_normals
+from lambda_hat.targets.random_numbers import draw_normals
 
 
 @runtime_checkable

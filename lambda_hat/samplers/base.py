@@ -25,13 +25,13 @@ backend, and planning a sweep must not take a device.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.job import ConfigError, Job
 from lambda_hat.config.schema import Dtype
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers._limits import LEAST_DIM_SHARED
@@ -90,6 +90,7 @@ class Traits(NamedTuple):
         return self.batch_size or num_data
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """A frozen schema dataclass; every sampler has these beside its own fields.
 
@@ -109,6 +110,19 @@ class Sampler(Protocol):
     def traits(self) -> Traits: ...
     def build(self, posterior: Posterior, num_chains: int) -> Kernel: ...
     def tuned(self, state: Any) -> dict[str, Array]: ...
+
+
+def sampler_of(job: Job) -> Sampler:
+    """The job's sampler, by its whole contract.
+
+    Raises:
+        ConfigError: the schema class lacks what a :class:`Sampler` has.
+    """
+    if isinstance(job.sampler, Sampler):
+        return job.sampler
+    raise ConfigError(
+        [f"sampler._target_: needs a sampler (lambda_hat.samplers.base), got {type(job.sampler).__name__}"]
+    )
 
 
 def step_info(loss: Float[Array, " chain"], gradients: Int[Array, " chain"] | int, **known: Array) -> StepInfo:

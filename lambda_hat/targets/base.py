@@ -1,38 +1,125 @@
-"""What is sampled: a loss L_n, its data and its trained w0, as one pytree.
+"""What is sampled, a loss L_n with its data and its trained w0, and the contracts of all that it is built from.
 
-A *model* is a frozen, hashable schema dataclass (``lambda_hat.targets.mlp.MLP`` and its kin) that also owns
-the pure functions of that kind of target. A :class:`Target` binds a model to arrays. The arrays are leaves and
-the model is static, so that compiled code is shared by all targets of one shape and no data set is ever baked
-into a program as a constant.
+Four schema objects make a target: a *model* (the loss), a *data source*, a *teacher* (what synthetic data follow) and
+the *training*. Each is a frozen, hashable dataclass with the mark of :func:`lambda_hat.config.schema.schema`. What the
+job needs of them is declared in :mod:`lambda_hat.config.job`; the protocols here add all the rest.
+
+A :class:`Target` binds a model to a data set. The arrays are leaves and the model is static, so compiled code is
+shared by all targets of one shape, and no data set is ever a constant of a program.
 """
 
+import dataclasses
 import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree, Shaped
 
-Arrays = dict[str, Array]
+from lambda_hat.config.job import DataConfig, Job, ModelConfig, TeacherConfig
+from lambda_hat.config.schema import ConfigError
+from lambda_hat.targets.training import Training
+
+Class = TypeVar("Class", bound=type)
+# On the host while a target is built, on the device afterwards.
+Leaf = Array | np.ndarray
+# What one minibatch is made from: the indices of its rows, or a population's gradient noise.
 Batch = Shaped[Array, "..."]
 
 
-@runtime_checkable
-class Model(Protocol):
-    """The pure functions of one kind of target; every array they need arrives as an argument.
+class Rows(NamedTuple):
+    """What a data source gives, in float64.
 
-    ``loss``            L_n(w): the mean loss over all rows (or the exact expectation of a population).
-    ``minibatch``       draws what ``minibatch_loss`` understands: row indices, or a population's gradient noise.
+    inputs: (n, p). outputs: (n, q), or labels (n,) from 0. num_classes: None for regression.
+    sigma: the regression loss is 0.5 ||y - f(x)||^2 / sigma^2.
+    """
+
+    inputs: np.ndarray
+    outputs: np.ndarray
+    num_classes: int | None
+    sigma: float
+
+
+class Truth(NamedTuple):
+    """What synthetic outputs follow: ``function`` of inputs (n, p) to (n, q), and the stream that drew it."""
+
+    function: Callable[[np.ndarray], np.ndarray]
+    num_inputs: int
+    rng: np.random.Generator
+
+
+# Of the numbers of inputs and outputs that the data ask for; None leaves the choice to the truth.
+MakeTruth = Callable[[int | None, int | None], Truth]
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """A data source with rows; a population is a :class:`DataConfig` without them.
+
+    ``rows``  all rows, deterministic. Synthetic data ask ``make_truth`` for what they follow, real data ignore it.
+    """
+
+    def rows(self, make_truth: MakeTruth) -> Rows: ...
+
+
+@runtime_checkable
+class Teacher(TeacherConfig, Protocol):
+    """What synthetic data of a network follow.
+
+    ``truth``  makes the function for a student network, whose architecture is the default of its own.
+    """
+
+    def truth(self, student: Any) -> MakeTruth: ...
+
+
+@runtime_checkable
+class DataSet(Protocol):
+    """What a model's functions read: a dataclass of arrays, made by :func:`data_set_kind`.
+
+    The store keeps each field under its own name. A field with the default None is made on the device, not stored.
+    ``has_rows`` says whether a minibatch is drawn from rows.
+    """
+
+    has_rows: ClassVar[bool]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def data_set_kind(cls: Class) -> Class:
+    """Makes a class a frozen dataclass of keyword arguments, and a pytree of its fields.
+
+    A pytree is also rebuilt around what is no array, which ``__init__`` may refuse; so it is not called then.
+    """
+    made: Any = dataclass(frozen=True, kw_only=True)(cls)
+    names = [f.name for f in dataclasses.fields(made)]
+
+    def rebuild(_: None, leaves: Iterable[Any]) -> Any:
+        new = object.__new__(made)
+        for name, leaf in zip(names, leaves, strict=True):
+            object.__setattr__(new, name, leaf)
+        return new
+
+    jax.tree_util.register_pytree_node(made, lambda new: ([getattr(new, name) for name in names], None), rebuild)
+    return made
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """The pure functions of a loss; hashable, because it is static in compiled code. Every array is an argument.
+
+    ``loss``            L_n(w): the mean loss over all rows, or the exact expectation of a population.
+    ``minibatch``       draws what ``minibatch_loss`` reads: ``batch_size`` row indices, or a population's noise.
     ``minibatch_loss``  the mean loss over a minibatch: its gradient is an unbiased estimate of that of L_n.
     ``unravel``         the flat w as named arrays.
     """
 
-    def loss(self, arrays: Arrays, w: Float[Array, " d"]) -> Float[Array, ""]: ...
-    def minibatch(self, key: Key[Array, ""], target: "Target", batch_size: int) -> Batch: ...
-    def minibatch_loss(self, arrays: Arrays, w: Float[Array, " d"], batch: Batch) -> Float[Array, ""]: ...
-    def unravel(self, arrays: Arrays, w: Float[Array, " d"]) -> PyTree: ...
+    def loss(self, data: PyTree, w: Float[Array, " d"], /) -> Float[Array, ""]: ...
+    def minibatch(self, key: Key[Array, ""], target: "Target", batch_size: int, /) -> Batch: ...
+    def minibatch_loss(self, data: PyTree, w: Float[Array, " d"], batch: Batch, /) -> Float[Array, ""]: ...
+    def unravel(self, data: PyTree, w: Float[Array, " d"], /) -> PyTree: ...
 
 
 @jax.tree_util.register_dataclass
@@ -42,14 +129,14 @@ class Target:
 
     Args:
         w0: The trained parameter, flat, shape (d,).
-        arrays: What the model's functions read: rows, exact second moments, curvatures.
+        data: What the model's functions read: rows, exact second moments, curvatures.
         model: The schema object that owns the functions (static).
         num_data: n, the number of rows, or the n that stands for it when the loss is a population's (static).
     """
 
     w0: Float[Array, " d"]
-    arrays: Arrays
-    model: Any = field(metadata={"static": True})
+    data: PyTree
+    model: Loss = field(metadata={"static": True})
     num_data: int = field(metadata={"static": True})
 
     @property
@@ -58,7 +145,7 @@ class Target:
 
     def loss(self, w: Float[Array, " d"]) -> Float[Array, ""]:
         """L_n(w), the full-data loss."""
-        return self.model.loss(self.arrays, w)
+        return self.model.loss(self.data, w)
 
     def minibatch(self, key: Key[Array, ""], batch_size: int) -> Batch:
         """Draw a minibatch of ``batch_size`` rows, with replacement."""
@@ -66,19 +153,90 @@ class Target:
 
     def minibatch_loss(self, w: Float[Array, " d"], batch: Batch) -> Float[Array, ""]:
         """The mean loss over ``batch``."""
-        return self.model.minibatch_loss(self.arrays, w, batch)
+        return self.model.minibatch_loss(self.data, w, batch)
 
     def unravel(self, w: Float[Array, " d"]) -> PyTree:
         """The flat ``w`` as named arrays."""
-        return self.model.unravel(self.arrays, w)
+        return self.model.unravel(self.data, w)
 
     def astype(self, dtype: str) -> "Target":
         """The target with every floating-point leaf in ``dtype``."""
 
-        def cast(leaf: Array) -> Array:
+        def cast(leaf: Leaf) -> Array:
             return jnp.asarray(leaf, dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.asarray(leaf)
 
         return jax.tree.map(cast, self)
+
+
+class Built(NamedTuple):
+    """A target as it leaves the build, on the host, in float64.
+
+    w0: the trained parameter (d,). data: what the model's functions read. num_data: n.
+    report: what w0 is, as JSON types: ``loss``, ``gradient_norm``, ``hessian_max``, ``hessian_min``, ``dim``,
+    ``training`` (steps, seconds-free facts of the optimisation) and ``warnings`` (sentences to be shown).
+    """
+
+    w0: np.ndarray
+    data: DataSet
+    num_data: int
+    report: dict[str, Any]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The data set as named arrays, which is how the store keeps it."""
+        named = ((f.name, getattr(self.data, f.name)) for f in dataclasses.fields(self.data))
+        return {name: array for name, array in named if array is not None}
+
+
+@runtime_checkable
+class Model(ModelConfig, Loss, Protocol):
+    """The schema of one kind of target: its loss, its build, and the kinds of data set that these read.
+
+    ``data_kinds``  the classes of :class:`DataSet` that ``build`` may choose from.
+    ``build``       the trained target, on the host in float64; called under ``jax.enable_x64(True)``.
+
+    :class:`ModelConfig` has what is known of its LLC, None where nothing is: ``known_lambda`` and ``exact_llc``.
+    """
+
+    data_kinds: ClassVar[tuple[type[DataSet], ...]]
+
+    def build(self, data: DataConfig, teacher: Teacher, training: Training) -> "Built": ...
+
+
+def data_set(model: Model, arrays: Mapping[str, Leaf]) -> DataSet:
+    """The data set of which ``arrays`` are the stored fields.
+
+    Raises:
+        ConfigError: no kind of the model's data set has these fields.
+    """
+    for kind in model.data_kinds:
+        stored = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+        if stored == arrays.keys():
+            return kind(**arrays)
+    raise ConfigError([f"model: {type(model).__name__} has no data set of the arrays {', '.join(sorted(arrays))}"])
+
+
+def model_of(job: Job) -> Model:
+    """The job's model, by its whole contract.
+
+    Raises:
+        ConfigError: the schema class lacks functions of a :class:`Model`.
+    """
+    if isinstance(job.model, Model):
+        return job.model
+    raise ConfigError([f"model._target_: needs a model (lambda_hat.targets.base), got {type(job.model).__name__}"])
+
+
+def build(job: Job) -> Built:
+    """The job's target, trained.
+
+    Raises:
+        ConfigError: a part of the job lacks functions of its contract.
+    """
+    if not isinstance(job.teacher, Teacher) or not isinstance(job.training, Training):
+        names = f"{type(job.teacher).__name__} and {type(job.training).__name__}"
+        raise ConfigError([f"teacher, training: need what lambda_hat.targets.base declares, got {names}"])
+    return model_of(job).build(job.data, job.teacher, job.training)
 
 
 def unflatten(w: Float[Array, " d"], shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
@@ -89,17 +247,3 @@ def unflatten(w: Float[Array, " d"], shapes: dict[str, tuple[int, ...]]) -> dict
     """
     pieces = jax.lax.split(w, [math.prod(shape) for shape in shapes.values()])
     return {name: piece.reshape(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
-
-
-class Built(NamedTuple):
-    """A target as it leaves the build, on the host, in float64.
-
-    w0: the trained parameter (d,). arrays: what the model's functions read. num_data: n.
-    report: what w0 is, as JSON types: ``loss``, ``gradient_norm``, ``hessian_max``, ``hessian_min``, ``dim``,
-    ``training`` (steps, seconds-free facts of the optimisation) and ``warnings`` (sentences to be said aloud).
-    """
-
-    w0: np.ndarray
-    arrays: dict[str, np.ndarray]
-    num_data: int
-    report: dict[str, Any]

@@ -1,42 +1,19 @@
 """Where rows come from: synthetic, scikit-learn's own sets, a file; or a population, which has none.
 
-A data schema with rows has ``rows(truth) -> Rows``. ``truth(num_inputs, num_outputs)`` makes the function that
-synthetic outputs follow (the model knows which); real data ignore it. Everything is float64 and deterministic.
+The contract is :class:`lambda_hat.targets.base.RowSource`. Everything is float64 and deterministic.
 """
 
 import hashlib
 import io
 import zipfile
-from collections.abc import Callable
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from lambda_hat.config.job import Job
 from lambda_hat.config.schema import ConfigError, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, schema
-
-
-class Rows(NamedTuple):
-    """n rows. inputs: (n, p). outputs: (n, q), or labels (n,) from 0. num_classes: None for regression.
-    sigma: the regression loss is 0.5 ||y - f(x)||^2 / sigma^2."""
-
-    inputs: np.ndarray
-    outputs: np.ndarray
-    num_classes: int | None
-    sigma: float
-
-
-class Truth(NamedTuple):
-    """What synthetic outputs follow: ``function`` of inputs (n, p) to (n, q), and the stream that drew it."""
-
-    function: Callable[[np.ndarray], np.ndarray]
-    num_inputs: int
-    rng: np.random.Generator
-
-
-MakeTruth = Callable[[int | None, int | None], Truth]
+from lambda_hat.targets.base import MakeTruth, Rows
 
 
 @schema("lambda_hat.targets.data.Population")
@@ -49,8 +26,11 @@ class Population:
 
     n: PositiveInt = 10_000
 
-    def faults(self, job: Job) -> list[str]:
-        return batch_faults(job, self.n)
+    def count_rows(self) -> int:
+        return self.n
+
+    def fingerprint(self) -> dict[str, str]:
+        return {}
 
 
 @schema("lambda_hat.targets.data.Synthetic")
@@ -79,11 +59,14 @@ class Synthetic:
     noise_scale: NonNegativeFloat = 1.0
     seed: NonNegativeInt | None = 0
 
-    def faults(self, job: Job) -> list[str]:
-        return batch_faults(job, self.n)
+    def count_rows(self) -> int:
+        return self.n
 
-    def rows(self, truth: MakeTruth) -> Rows:
-        teacher = truth(self.num_inputs, self.num_outputs)
+    def fingerprint(self) -> dict[str, str]:
+        return {}
+
+    def rows(self, make_truth: MakeTruth) -> Rows:
+        teacher = make_truth(self.num_inputs, self.num_outputs)
         rng = teacher.rng if self.seed is None else np.random.default_rng(self.seed)
         inputs = self._draw_inputs(rng, teacher.num_inputs)
         mean = teacher.function(inputs)
@@ -133,11 +116,14 @@ class Sklearn:
     standardize: bool = True
     sigma: PositiveFloat = 1.0
 
-    def faults(self, job: Job) -> list[str]:
-        return batch_faults(job, _NUM_ROWS[self.name])
+    def count_rows(self) -> int:
+        return _NUM_ROWS[self.name]
 
-    def rows(self, truth: MakeTruth) -> Rows:
-        del truth
+    def fingerprint(self) -> dict[str, str]:
+        return {}
+
+    def rows(self, make_truth: MakeTruth) -> Rows:
+        del make_truth
         from sklearn import datasets
 
         inputs, outputs = getattr(datasets, f"load_{self.name}")(return_X_y=True)
@@ -164,19 +150,15 @@ class File:
     standardize: bool = True
     sigma: PositiveFloat = 1.0
 
-    def faults(self, job: Job) -> list[str]:
-        try:
-            inputs, _ = self._table
-        except ConfigError as error:
-            return error.faults
-        return batch_faults(job, len(inputs))
+    def count_rows(self) -> int:
+        return len(self._table[0])
 
-    def fingerprint(self, config: dict[str, Any]) -> dict[str, Any]:
-        """``config`` with the sha256 of the file's bytes for its path."""
-        return {**config, "path": "sha256:" + hashlib.sha256(self._bytes).hexdigest()}
+    def fingerprint(self) -> dict[str, str]:
+        """The sha256 of the file's bytes, instead of its path."""
+        return {"path": "sha256:" + hashlib.sha256(self._bytes).hexdigest()}
 
-    def rows(self, truth: MakeTruth) -> Rows:
-        del truth
+    def rows(self, make_truth: MakeTruth) -> Rows:
+        del make_truth
         inputs, outputs = self._table
         return _rows(inputs, outputs, self.task == "classification", self.standardize, self.sigma)
 
@@ -249,14 +231,6 @@ class File:
                 [f"data: column {name} of {self.path} needs finite numbers, got {what}; drop or fill them"]
             )
         return numbers
-
-
-def batch_faults(job: Job, num_rows: int) -> list[str]:
-    """A sampler's batch cannot be larger than the data."""
-    batch_size = getattr(job.sampler, "batch_size", None)
-    if batch_size is None or batch_size <= num_rows:
-        return []
-    return [f"sampler.batch_size: needs at most the n = {num_rows} rows of the data, got {batch_size}"]
 
 
 def _two_dimensional(column: np.ndarray) -> np.ndarray:

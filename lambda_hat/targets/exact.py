@@ -1,7 +1,6 @@
 """Exact values: E1 = nbeta (E[L] - L(w0)) at finite nbeta and gamma, and asymptotic lambdas. NumPy and SciPy only.
 
 Everywhere pi(w) ~ exp(-t L(w) - gamma/2 ||w - w0||^2) with t = nbeta, and with L(w0) = 0 E1 = -t d log Z / dt.
-SciPy is imported where a formula needs it: the one of a quadratic does not.
 """
 
 from collections.abc import Sequence
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
+from scipy.special import loggamma
 
 # Integrands are followed until exp(-_DIGITS) of their peak: double precision and some.
 _DIGITS = 42.0
@@ -51,9 +52,6 @@ def gamma_product_llc(nbeta: float, scale: float, shapes: ArrayLike, powers: Arr
         shapes: a_i > 0.
         powers: k_i > 0.
     """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import loggamma
-
     a, k = np.asarray(shapes, float)[:, None], np.asarray(powers, float)[:, None]
     log_ts = np.log(nbeta * scale)
     end = float(np.min(a / k))

@@ -74,7 +74,8 @@ def test_a_single_run_ends_in_the_path_of_its_analysis(run: Run, executed: list[
     ended = run("sample", *QUADRATIC, "sampler=hmc", "seed=3", f"store.root={store_root}", "budget.draws=100")
     (job,) = executed
     assert ended.code == 0
-    assert (job.model.curvatures, job.data.n, job.seed, job.budget.draws) == ((0.01, 0.1, 1, 10), 5000, 3, 100)
+    assert (job.data.count_rows(), job.seed, job.budget.draws) == (5000, 3, 100)
+    assert job.to_dict()["model"]["curvatures"] == [0.01, 0.1, 1, 10]
     assert (
         ended.out.splitlines()[-1] == f"analysis: {finished(Store(store_root), job.target_id, job.run_id, job.budget)}"
     )

@@ -5,7 +5,6 @@ entry for it; no entry is ever changed.
 """
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from lambda_hat.config.compose import Composer
 from lambda_hat.config.job import Job, parse_job
+from lambda_hat.config.schema import schema_class
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONF = ROOT / "conf"
@@ -84,18 +84,12 @@ def nodes_by_schema() -> dict[type, list[dict[str, Any]]]:
     schemas = {posterior: [entry["config"]["posterior"] for entry in GOLDEN]}
     nodes = [node for entry in GOLDEN for node in entry["config"].values() if isinstance(node, dict)]
     for target in sorted(targets):
-        schemas[imported(target)] = [node for node in nodes if node.get("_target_") == target]
+        schemas[schema_class(target)] = [node for node in nodes if node.get("_target_") == target]
     return schemas
 
 
 def load(preset: Path) -> dict[str, Any]:
     return yaml.safe_load(preset.read_text())
-
-
-def imported(path: str) -> type:
-    """The class of a dotted path."""
-    module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name)
 
 
 def differs(node: dict[str, Any], field: "dataclasses.Field[Any]") -> bool:

@@ -146,7 +146,7 @@ def test_a_value_may_be_of_swept_presets_only(sweep: Sweep, cluster: Cluster) ->
     assert ended.code == 0, ended.err
     ended = sweep("sampler=sgld,vi", "sampler.batch_size=16")
     assert ended.code == 0, ended.err
-    assert {job.sampler.batch_size for job in cluster.plans[1].jobs} == {16}
+    assert {job.to_dict()["sampler"]["batch_size"] for job in cluster.plans[1].jobs} == {16}
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,18 @@
 """A target that fails, dawdles or blows up when told to. Elements import it by name, as they would a user's own."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from lambda_hat.config.job import Job
+from lambda_hat.config.job import DataConfig, TeacherConfig
 from lambda_hat.config.schema import Dtype, NonNegativeFloat, schema
-from lambda_hat.targets.analytic import Quadratic
-
-if TYPE_CHECKING:
-    from jaxtyping import Array
-    from jaxtyping import Float as F
-
-    from lambda_hat.targets.base import Arrays, Built
+from lambda_hat.targets.base import Built, Teacher
+from lambda_hat.targets.quadratic import Curvatures, Quadratic
+from lambda_hat.targets.training import Training
 
 _BALLAST: list[np.ndarray] = []
 
@@ -38,13 +37,11 @@ class Toy(Quadratic):
     loss_is_nan: bool = False
     loss_megabytes: NonNegativeFloat = 0.0
 
-    def faults(self, job: Job) -> list[str]:
-        del job
+    def faults(self, data: DataConfig, teacher: TeacherConfig) -> list[str]:
+        del data, teacher
         return []
 
-    def build(self, data: Any, teacher: Any, training: Any) -> "Built":
-        from lambda_hat.targets.base import Built
-
+    def build(self, data: DataConfig, teacher: Teacher, training: Training) -> Built:
         del teacher, training
         time.sleep(self.build_s)
         if self.build_fails:
@@ -52,15 +49,13 @@ class Toy(Quadratic):
         curvatures = self._curvatures()
         report = {"loss": 0.0, "gradient_norm": 0.0, "hessian_max": 10.0, "hessian_min": 0.01, "dim": curvatures.size}
         report |= {"training": {"steps": 0}, "warnings": []}
-        return Built(np.zeros(curvatures.size), {"curvatures": curvatures}, data.n, report)
+        return Built(np.zeros(curvatures.size), Curvatures(curvatures=curvatures), data.count_rows(), report)
 
-    def loss(self, arrays: "Arrays", w: "F[Array, ' d']") -> "F[Array, '']":
-        import jax.numpy as jnp
-
+    def loss(self, data: Curvatures, w: Float[Array, " d"]) -> Float[Array, ""]:
         if self.loss_megabytes and not _BALLAST:
             _BALLAST.append(np.ones(int(self.loss_megabytes * 2**17)))
             time.sleep(6)  # SLURM looks every two seconds
-        loss = super().loss(arrays, w)
+        loss = super().loss(data, w)
         if self.loss_s and self.slow_in in (None, str(w.dtype)):
             loss = loss + _sleep(self.loss_s)(w)
         return jnp.where((w == 0).all(), loss, jnp.nan) if self.loss_is_nan else loss
@@ -68,8 +63,6 @@ class Toy(Quadratic):
 
 def _sleep(seconds: float) -> Any:
     """A function of w that is 0, takes a while, and has no derivative."""
-    import jax
-    import jax.numpy as jnp
 
     def pause(w: Any) -> np.ndarray:
         del w

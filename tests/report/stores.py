@@ -79,12 +79,12 @@ def fill(root: Path, jobs: Sequence[Job], name: str = "dev-report") -> list[Job]
 def _sampled(job: Job, folder: Path, seed: int) -> Kept:
     """trace.nc in ``folder``, and what analysis.json says of it."""
     rng = np.random.default_rng(seed)
-    setting = Setting(job.posterior.resolve_nbeta(job.data.n), 1.0, 4, job.data.n, 0.0, {})
+    setting = Setting(job.posterior.resolve_nbeta(job.data.count_rows()), 1.0, 4, job.data.count_rows(), 0.0, {})
     x = rng.gamma(1.9, size=(CHAINS, DRAWS))
     is_hmc = job.sampler_name == "hmc"
     trace = {
         "loss": x / setting.nbeta,
-        "gradients": np.full((CHAINS, DRAWS), job.data.n * (16 if is_hmc else 1), np.int32),
+        "gradients": np.full((CHAINS, DRAWS), job.data.count_rows() * (16 if is_hmc else 1), np.int32),
         "acceptance": np.full((CHAINS, DRAWS), 0.9 if is_hmc else np.nan),
         "virial": rng.normal(4.0 if job.sampler_name != "sgld" else 5.0, 1.0, (CHAINS, DRAWS)),
     }

@@ -20,7 +20,7 @@ from jaxtyping import Array, Key
 from lambda_hat.posterior import Posterior, localise
 from lambda_hat.samplers.base import Sampler
 from lambda_hat.sampling.ensemble import Ensemble
-from lambda_hat.targets.base import Arrays, Target
+from lambda_hat.targets.base import Target
 
 
 @dataclass
@@ -64,21 +64,21 @@ class CountedQuadratic:
 
     num_rows: int = 1000
 
-    def _value(self, arrays: Arrays, w: Array) -> Array:
+    def _value(self, arrays: dict[str, Array], w: Array) -> Array:
         TALLY.traces += 1
         return 0.5 * jnp.sum(arrays["h"] * (w - arrays["c"]) ** 2) + arrays["fault"]
 
-    def loss(self, arrays: Arrays, w: Array) -> Array:
+    def loss(self, arrays: dict[str, Array], w: Array) -> Array:
         return self._value(arrays, _tick(self.num_rows, w, arrays["counted"]))
 
     def minibatch(self, key: Key[Array, ""], target: Target, batch_size: int) -> Array:
-        return target.arrays["s"] * jax.random.normal(key, (batch_size, target.dim), target.w0.dtype)
+        return target.data["s"] * jax.random.normal(key, (batch_size, target.dim), target.w0.dtype)
 
-    def minibatch_loss(self, arrays: Arrays, w: Array, batch: Array) -> Array:
+    def minibatch_loss(self, arrays: dict[str, Array], w: Array, batch: Array) -> Array:
         w = _tick(batch.shape[0], w, arrays["counted"])
         return self._value(arrays, w) + jnp.dot(jnp.mean(batch, 0), w)
 
-    def unravel(self, arrays: Arrays, w: Array) -> Array:
+    def unravel(self, arrays: dict[str, Array], w: Array) -> Array:
         del arrays
         return w
 

@@ -17,8 +17,9 @@ from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.sgld import SGLD
 from lambda_hat.samplers.vi import VI
 from lambda_hat.sampling import ensemble as chain
-from lambda_hat.targets.base import Target
+from lambda_hat.targets.base import Rows, Target
 from lambda_hat.targets.mlp import MLP
+from lambda_hat.targets.row_data import regression
 from tests.samplers.problem import Problem, Run
 
 
@@ -74,10 +75,9 @@ def test_two_devices_make_the_chains_of_one(
 def test_a_network_has_the_same_chains_on_two_devices(sampler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sees sums whose order depends on how many chains a device has."""
     model, rng = MLP(widths=(26, 24)), np.random.default_rng(0)
-    rows = {"inputs": rng.standard_normal((500, 8)), "outputs": rng.standard_normal((500, 3))}
-    arrays = {name: jnp.asarray(values, "float32") for name, values in rows.items()}
+    data = regression(Rows(rng.standard_normal((500, 8)), rng.standard_normal((500, 3)), None, 1.0))
     w0 = jnp.asarray(model.initial(rng, 8, 3), "float32")
-    target = Target(w0, arrays | {"precision": jnp.float32(1.0)}, model, 500)
+    target = Target(w0, data, model, 500).astype("float32")
     both = Both(sampler, localise(target, 80.0, 100.0), monkeypatch)
     both.advance("warmup", 10)
     both.finish()

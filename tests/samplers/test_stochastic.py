@@ -14,8 +14,8 @@ from lambda_hat.samplers import _step_size as step_size
 from lambda_hat.samplers.sghmc import SGHMC
 from lambda_hat.samplers.sgld import SGLD
 from lambda_hat.samplers.sgnht import SGNHT
-from lambda_hat.targets.analytic import NormalCrossing
 from lambda_hat.targets.base import Target
+from lambda_hat.targets.normal_crossing import NormalCrossing
 from tests.samplers.problem import Problem, Run
 
 _FAMILY = {"sgld": SGLD, "sghmc": SGHMC, "sgnht": SGNHT}

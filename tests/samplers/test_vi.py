@@ -17,8 +17,8 @@ from lambda_hat.estimation.statistics import Importance, Setting, measure
 from lambda_hat.posterior import localise
 from lambda_hat.samplers import _vi_family as vi_family
 from lambda_hat.samplers.vi import VI
-from lambda_hat.targets.analytic import NormalCrossing
 from lambda_hat.targets.base import Target
+from lambda_hat.targets.normal_crossing import NormalCrossing
 from tests.samplers.problem import TALLY, Problem, Run
 
 

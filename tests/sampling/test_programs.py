@@ -20,7 +20,7 @@ from lambda_hat.run.loop import execute
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.sampling import programs
 from lambda_hat.store.layout import Store
-from lambda_hat.targets.analytic import Quadratic
+from lambda_hat.targets.quadratic import Quadratic
 from tests.jobs import job_config, make_job
 from tests.test_import_rule import FILES, imports_of
 

@@ -1,7 +1,6 @@
 """Every model preset, built once on data small enough for a second."""
 
 import dataclasses
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,11 @@ import jax.numpy as jnp
 import pytest
 import yaml
 
+from lambda_hat.config.schema import schema_class
 from lambda_hat.targets.base import Built, Target
 from lambda_hat.targets.data import Population, Synthetic
-from lambda_hat.targets.mlp import MLP, Teacher
+from lambda_hat.targets.mlp import MLP
+from lambda_hat.targets.teacher import Teacher
 from lambda_hat.targets.training import Training
 
 CONF = Path(__file__).resolve().parent.parent.parent / "conf"
@@ -26,8 +27,7 @@ def fields_of(preset: Path) -> dict[str, Any]:
 
 
 def schema_of(fields: dict[str, Any]) -> Any:
-    module, _, name = fields["_target_"].rpartition(".")
-    return getattr(importlib.import_module(module), name)
+    return schema_class(fields["_target_"])
 
 
 def load(preset: Path) -> Any:
@@ -52,5 +52,4 @@ def preset_target(request: pytest.FixtureRequest) -> tuple[Any, Built]:
 
 def target_of(model: Any, built: Built) -> Target:
     """On the device, in the caller's precision."""
-    arrays = {name: jnp.asarray(array) for name, array in built.arrays.items()}
-    return Target(jnp.asarray(built.w0), arrays, model, built.num_data)
+    return Target(jnp.asarray(built.w0), jax.tree.map(jnp.asarray, built.data), model, built.num_data)

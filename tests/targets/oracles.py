@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lambda_hat.targets.analytic import NormalCrossing, Quadratic
 from lambda_hat.targets.deep_linear import DeepLinear
+from lambda_hat.targets.normal_crossing import NormalCrossing
+from lambda_hat.targets.quadratic import Quadratic
 
 _FILE = json.loads((Path(__file__).parent.parent / "data" / "oracles.json").read_text())
 ASYMPTOTIC: list[dict[str, Any]] = _FILE["deep_linear_asymptotic"]

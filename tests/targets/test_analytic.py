@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from lambda_hat.config.job import ConfigError, canonical
-from lambda_hat.targets.analytic import NormalCrossing, Quadratic
 from lambda_hat.targets.base import Target
 from lambda_hat.targets.data import Population
+from lambda_hat.targets.normal_crossing import NormalCrossing
+from lambda_hat.targets.quadratic import Curvatures, Quadratic
 from tests.jobs import SGLD, make_job
 from tests.targets.conftest import build
 
@@ -49,7 +50,7 @@ def test_a_centre_needs_one_number_or_one_each() -> None:
 def test_no_gradient_noise_costs_nothing() -> None:
     """Sees random numbers drawn and multiplied by 0."""
     model = Quadratic(dim=3)
-    target = Target(jnp.zeros(3), {"curvatures": jnp.ones(3)}, model, 100)
+    target = Target(jnp.zeros(3), Curvatures(curvatures=jnp.ones(3)), model, 100)
     batch = target.minibatch(jax.random.key(0), 10)
     assert batch.shape == (0,)
     program = str(

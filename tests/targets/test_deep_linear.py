@@ -41,7 +41,7 @@ def test_without_noise_the_balanced_point_is_a_minimum() -> None:
     assert built.report["loss"] < 1e-25
     assert built.report["gradient_norm"] < 1e-12
     assert not built.report["warnings"]
-    layers = jax.tree.leaves(DeepLinear(widths=(4, 3, 5), rank=2).unravel({}, jnp.asarray(built.w0)))
+    layers = jax.tree.leaves(DeepLinear(widths=(4, 3, 5), rank=2).unravel(built.data, jnp.asarray(built.w0)))
     assert [np.linalg.matrix_rank(layer) for layer in layers] == [2, 2]
 
 

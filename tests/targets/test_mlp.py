@@ -12,10 +12,12 @@ from pydantic import ValidationError
 from scipy.special import log_softmax
 
 from lambda_hat.config.job import ConfigError
-from lambda_hat.targets.base import Built
-from lambda_hat.targets.blocks import rows_a_block, with_columns
-from lambda_hat.targets.data import Rows, Sklearn, Synthetic
-from lambda_hat.targets.mlp import MLP, Teacher
+from lambda_hat.targets.base import Built, Rows
+from lambda_hat.targets.data import Sklearn, Synthetic
+from lambda_hat.targets.mean_over_rows import rows_a_block, with_columns
+from lambda_hat.targets.mlp import MLP
+from lambda_hat.targets.row_data import Classification, LinearRegression, Regression, regression
+from lambda_hat.targets.teacher import Teacher
 from lambda_hat.targets.training import Training
 from tests.jobs import make_job
 from tests.targets.conftest import QUICK, build, target_of
@@ -78,8 +80,8 @@ def test_the_loss_is_the_formula(num_classes: int | None) -> None:
     model = MLP(widths=(5,), layernorm=True)
     with jax.enable_x64(True):
         w = model.initial(rng, 4, 3) + rng.standard_normal(5 * 4 + 5 * 3 + 15 + 3)
-        arrays = model._arrays(Rows(inputs, outputs, num_classes, sigma))
-        target = target_of(model, Built(w, arrays, 7, {}))
+        data = model._data_set(Rows(inputs, outputs, num_classes, sigma))
+        target = target_of(model, Built(w, data, 7, {}))
         loss = float(target.loss(target.w0))
         predictions = _numpy_network({k: np.asarray(v) for k, v in target.unravel(target.w0).items()}, inputs)
     if num_classes is None:
@@ -94,10 +96,10 @@ def test_a_linear_network_uses_second_moments(bias: bool) -> None:
     model = MLP(widths=(3,), activation="identity", bias=bias)
     rows = Synthetic(n=30, num_inputs=4, num_outputs=2, noise_scale=0.5).rows(Teacher().truth(model))
     with jax.enable_x64(True):
-        arrays = model._arrays(rows)
-        target = target_of(model, Built(model.initial(np.random.default_rng(1), 4, 2), arrays, 30, {}))
+        data = model._data_set(rows)
+        target = target_of(model, Built(model.initial(np.random.default_rng(1), 4, 2), data, 30, {}))
         full, by_rows = target.loss(target.w0), target.minibatch_loss(target.w0, jnp.arange(30))
-        assert "factor" in arrays
+        assert isinstance(data, LinearRegression)
         assert float(full) == pytest.approx(float(by_rows), rel=1e-12)
 
 
@@ -178,18 +180,20 @@ def test_block_by_block_is_the_mean_over_all_rows(labels: bool) -> None:
     """Value, gradient and Hessian, alone and for several chains at once."""
     rng = np.random.default_rng(0)
     model, num_data = MLP(widths=(3,)), 1030
-    arrays = {"inputs": jnp.asarray(rng.standard_normal((num_data, 2)), jnp.float32)}
+    inputs = jnp.asarray(rng.standard_normal((num_data, 2)), jnp.float32)
     if labels:
-        arrays |= {"outputs": jnp.asarray(rng.integers(0, 2, num_data), jnp.int32), "classes": jnp.arange(2)}
+        outputs = jnp.asarray(rng.integers(0, 2, num_data), jnp.int32)
+        data = Classification(inputs=inputs, outputs=outputs, classes=jnp.arange(2))
     else:
-        arrays |= {"outputs": jnp.asarray(rng.standard_normal((num_data, 2)), jnp.float32), "precision": jnp.float32(2)}
+        outputs = jnp.asarray(rng.standard_normal((num_data, 2)), jnp.float32)
+        data = Regression(inputs=inputs, outputs=outputs, precision=jnp.float32(2))
     w = jnp.asarray(rng.standard_normal((4, 17)), jnp.float32)
 
     def whole(w: Any) -> Any:
-        return model.rows_loss(arrays, w, arrays["inputs"], arrays["outputs"])
+        return model.rows_loss(data, w, inputs, outputs)
 
     def blocks(w: Any) -> Any:
-        return model.loss(arrays, w)
+        return model.loss(data, w)
 
     for derivative in (lambda f: f, jax.grad, lambda f: jax.jacfwd(jax.grad(f))):
         expected = jax.vmap(derivative(whole))(w)
@@ -201,10 +205,10 @@ def test_block_by_block_is_the_mean_over_all_rows(labels: bool) -> None:
 def test_columns_have_the_loss_of_their_rows(model: MLP) -> None:
     """Sees weights, biases or a normalisation along the wrong axis."""
     rng = np.random.default_rng(0)
-    rows = {"inputs": rng.standard_normal((1030, 2)), "outputs": rng.standard_normal((1030, 5))}
-    arrays = {name: jnp.asarray(values, jnp.float32) for name, values in rows.items()} | {"precision": jnp.float32(2)}
+    rows = Rows(rng.standard_normal((1030, 2)), rng.standard_normal((1030, 5)), None, 0.5)
+    data = jax.tree.map(lambda values: jnp.asarray(values, jnp.float32), regression(rows))
     w = jnp.asarray(rng.standard_normal(sum(map(math.prod, model.shapes(2, 5).values()))), jnp.float32)
-    held = with_columns(arrays)
-    assert held["columns"].shape == (2, 2, 515)
-    expected = model.rows_loss(arrays, w, arrays["inputs"], arrays["outputs"])
-    np.testing.assert_allclose([model.loss(held, w), model.loss(arrays, w)], expected, rtol=1e-5)
+    held = with_columns(data)
+    assert held.columns.shape == (2, 2, 515)
+    expected = model.rows_loss(data, w, data.inputs, data.outputs)
+    np.testing.assert_allclose([model.loss(held, w), model.loss(data, w)], expected, rtol=1e-5)

@@ -110,7 +110,8 @@ def test_overrides_are_nested_or_dotted_and_only_a_problems_own(tmp_path: Path) 
             for problem in (nested, dotted)
         )
         assert one.reference.run_id == other.reference.run_id
-        assert (one.reference.model.dim, one.reference.posterior.gamma, one.reference.num_chains) == (7, 2.0, 3)
+        reference = one.reference.to_dict()
+        assert (reference["model"]["dim"], reference["posterior"]["gamma"], reference["num_chains"]) == (7, 2.0, 3)
         with pytest.raises(ConfigError, match=r"got quadratic.* twice"):
             compose_cases(composer, parse_tuning(tuners.config(tmp_path, problems=[nested, dotted])))
         taken = {"model": "quadratic", "overrides": {"sampler.step_size": 1.0}}

@@ -69,7 +69,7 @@ def test_the_preset_makes_the_run_it_recommends(done: Done) -> None:
     node = yaml.safe_load(path.read_text())
     job = parse_job(job_config(done.root, sampler=node))
     document = json.loads((path.parent / "calibration.json").read_text())
-    assert job.sampler.step_size == document["recommended"]["step_size"]
+    assert job.to_dict()["sampler"]["step_size"] == document["recommended"]["step_size"]
     assert (path.parent / "calibration.png").stat().st_size > 10_000
 
 

@@ -26,11 +26,12 @@ def test_every_target_meets_every_sampler(tmp_path: Path) -> None:
     assert len({job.target_id for job in jobs}) == 2
     assert len({job.run_id for job in jobs}) == 6
     first, second, third = jobs[:3]
-    assert (first.model.curvatures, first.data.n) == ((0.01, 0.1, 1, 10), 5000)
+    assert (first.to_dict()["model"]["curvatures"], first.data.count_rows()) == ([0.01, 0.1, 1, 10], 5000)
     assert (first.sampler.num_warmup, first.budget.draws, first.num_chains) == (60, 50, 3)
-    assert (second.seed, second.sampler.step_size, second.sampler.precond) == (3, 1e-5, "adam")
+    sampler, training = second.to_dict()["sampler"], jobs[3].to_dict()["training"]
+    assert (second.seed, sampler["step_size"], sampler["precond"]) == (3, 1e-5, "adam")
     assert (third.posterior.gamma, third.budget.draws) == (100.0, 20)  # the entry's word before the file's
-    assert (jobs[3].training.seed, jobs[3].training.learning_rate) == (7, 0.5)
+    assert (training["seed"], training["learning_rate"]) == (7, 0.5)
     assert {job.store.experiment for job in jobs} == {"tour"}
     assert not GlobalHydra.instance().is_initialized()
 

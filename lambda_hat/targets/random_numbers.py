@@ -4,21 +4,15 @@ They are the numbers of JAX's own Threefry, two out of each hash: where arrays m
 hash on each, but a chain's numbers stay on one.
 """
 
-from typing import Any
+import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.extend.random import define_prng_impl, threefry_prng_impl
+from jax.extend.random import define_prng_impl, threefry_2x32, threefry_prng_impl
 from jaxtyping import Array, Float, Key, Shaped, UInt32
 
 # Up to so many normals are made at once, more in blocks, which take a third less time for 3e5 and half for 1e7.
 _MANY_NORMALS, _BLOCK_OF_NORMALS = 2**17, 2**14
-# Threefry's: the rotations of rounds 1 to 4 and 5 to 8, and so on in turn; and what its third key is made with.
-_ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
-_PARITY = np.uint32(0x1BD11BDA)
-
-Word = UInt32[Array, "..."]
 
 
 def draw_rows(key: Key[Array, ""], num_data: int, batch_size: int) -> Shaped[Array, " batch"]:
@@ -65,45 +59,12 @@ def two_for_one(key: Key[Array, ""]) -> Key[Array, ""]:
 
 def _random_bits(key: UInt32[Array, " 2"], bit_width: int, shape: tuple[int, ...]) -> Shaped[Array, "..."]:
     """Those of ``jax.random.bits`` with ``jax_threefry_partitionable`` off, of 32 or 64 bits."""
-    assert bit_width in (32, 64), bit_width
-    size = int(np.prod(shape))
-    num_hashes = size if bit_width == 64 else -(-size // 2)
-    counter = jnp.arange(2 * num_hashes, dtype=jnp.uint32)
-    if size < counter.size and bit_width == 32:
-        counter = counter.at[-1].set(0)  # as JAX fills an odd number up
-    first, second = _threefry(key, counter[:num_hashes], counter[num_hashes:])
-    if bit_width == 64:
-        return (first.astype(jnp.uint64) << 32 | second.astype(jnp.uint64)).reshape(shape)
-    return jnp.concatenate([first, second])[:size].reshape(shape)
-
-
-def _threefry(key: UInt32[Array, " 2"], first: Word, second: Word) -> tuple[Word, Word]:
-    """Threefry-2x32 of 20 rounds (Salmon et al. 2011) of the counters, as ``jax.random`` has it.
-
-    On a CPU JAX's goes over its numbers in five loops of four rounds. One loop less than half as long takes three
-    quarters of the time (docs/benchmark.md), and all rounds in one no less.
-    """
-    keys = key[0], key[1], key[0] ^ key[1] ^ _PARITY
-    state = first + keys[0], second + keys[1]
-    state = _four_rounds(state, _ROTATIONS[0], (keys[1], keys[2] + np.uint32(1)))
-
-    def eight_rounds(index: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-        state, (a, b, c) = carry
-        state = _four_rounds(state, _ROTATIONS[1], (a, b + 2 * index + 2))
-        return _four_rounds(state, _ROTATIONS[0], (b, c + 2 * index + 3)), (c, a, b)
-
-    # A GPU would wait for its host between two passes of a loop.
-    is_unrolled = jax.default_backend() != "cpu"
-    ordered = keys[2], keys[0], keys[1]
-    return jax.lax.fori_loop(np.uint32(0), np.uint32(2), eight_rounds, (state, ordered), unroll=is_unrolled)[0]
-
-
-def _four_rounds(state: tuple[Word, Word], rotations: tuple[int, ...], keys: tuple[Word, Word]) -> tuple[Word, Word]:
-    first, second = state
-    for by in rotations:
-        first = first + second
-        second = first ^ (second << by | second >> 32 - by)
-    return first + keys[0], second + keys[1]
+    size = math.prod(shape)
+    words = threefry_2x32(key, jnp.arange(size * bit_width // 32, dtype=jnp.uint32))
+    if bit_width == 32:
+        return words.reshape(shape)
+    first, second = jnp.split(words.astype(jnp.uint64), 2)
+    return (first << 32 | second).reshape(shape)
 
 
 _IMPLEMENTATION = define_prng_impl(

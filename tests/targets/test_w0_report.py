@@ -5,20 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.targets import minimum
-from lambda_hat.targets.analytic import Quadratic
 from lambda_hat.targets.base import Target
 from lambda_hat.targets.data import Population, Synthetic
 from lambda_hat.targets.deep_linear import DeepLinear
+from lambda_hat.targets.quadratic import Curvatures, Quadratic
 from lambda_hat.targets.training import Training
+from lambda_hat.targets.w0_report import _extreme_eigenvalues, examine
 from tests.targets.conftest import build
 
 
 def _ends(curvatures: np.ndarray) -> tuple[float, float]:
     with jax.enable_x64(True):
-        arrays = {"curvatures": jnp.asarray(curvatures)}
-        target = Target(jnp.zeros(curvatures.size), arrays, Quadratic(dim=curvatures.size), 100)
-        spectrum = minimum._extreme_eigenvalues(target)
+        data = Curvatures(curvatures=jnp.asarray(curvatures))
+        target = Target(jnp.zeros(curvatures.size), data, Quadratic(dim=curvatures.size), 100)
+        spectrum = _extreme_eigenvalues(target)
     assert spectrum.least is not None
     assert spectrum.greatest is not None
     return spectrum.least, spectrum.greatest
@@ -43,7 +43,7 @@ def test_one_negative_eigenvalue_in_a_crowd_is_found() -> None:
 def test_a_saddle_point_is_said_aloud() -> None:
     with jax.enable_x64(True):
         h = np.array([1.0, -0.5])
-        built = minimum.examine(Quadratic(dim=2), {"curvatures": h}, np.zeros(2), 100, Training())
+        built = examine(Quadratic(dim=2), Curvatures(curvatures=h), np.zeros(2), 100, Training())
     assert built.report["warnings"] == ["w0 is a saddle point: the Hessian's eigenvalues reach from -0.5 to 1"]
 
 
@@ -52,7 +52,7 @@ def test_a_gradient_is_said_aloud_where_it_matters(offset: float, is_said: bool)
     """n = 1000: nbeta^2 ||g||^2 / 2 is 0.01 of d/2 = 1 at a gradient of 0.001. Sees an alarm about rounding."""
     with jax.enable_x64(True):
         w0 = np.array([offset / 2, 0.0])
-        built = minimum.examine(Quadratic(dim=2), {"curvatures": np.ones(2)}, w0, 1000, Training())
+        built = examine(Quadratic(dim=2), Curvatures(curvatures=np.ones(2)), w0, 1000, Training())
     assert bool(built.report["warnings"]) == is_said
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lambda_hat.targets.draws import draw_normals, draw_rows, two_for_one
+from lambda_hat.targets.random_numbers import draw_normals, draw_rows, two_for_one
 
 
 @pytest.mark.parametrize("num_data", [1, 7, 10_000])

@@ -1,0 +1,170 @@
+"""What a w0 is: its gradient's norm, the ends of the Hessian's spectrum, the noise of a row's gradient, warnings."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from lambda_hat.targets.base import Built, DataSet, Model, Target
+from lambda_hat.targets.training import Training
+
+# A gradient is worth a warning when nbeta^2 ||g||^2 / 2, the most it can lower the LLC at gamma = 1, is more than
+# this share of d/2, the LLC of a regular model.
+_HARMLESS = 0.01
+# The least eigenvalue is notably negative below this share of the greatest, where nbeta times it also outweighs a
+# tenth of gamma = 1.
+_NEGATIVE = -1e-3
+_OUTWEIGHED = -0.1
+# Up to so many parameters the whole Hessian is written down; beyond, Lanczos keeps vectors of so many numbers in all:
+# the build of a million parameters must not need more memory than the run after it.
+_DENSE_DIM, _TOLERANCE = 300, 1e-7
+# Rows at which the gradient's noise is measured: its trace to about a tenth.
+_NOISE_DRAWS = 256
+
+
+def examine(
+    model: Model,
+    data: DataSet,
+    w0: np.ndarray,
+    num_data: int,
+    training: Training,
+    facts: dict[str, Any] | None = None,
+) -> Built:
+    """The finished target, rounded to ``training.dtype``, and what its w0 is.
+
+    Args:
+        model: Owner of the functions.
+        data: What they read, float64.
+        w0: The parameter, flat (d,), float64.
+        num_data: n.
+        training: Its dtype and gradient_tolerance.
+        facts: Of the training, for the report; None: w0 was set, not trained.
+    """
+    kept: DataSet = jax.tree.map(lambda array: _rounded(array, training.dtype), data)
+    w0 = _rounded(w0, training.dtype)
+    target = on_device(model, kept, w0, num_data)
+    loss, gradient = value_and_grad(target, target.w0)
+    spectrum = _extreme_eigenvalues(target) if np.isfinite(loss) else Spectrum(None, None, False)
+    report: dict[str, Any] = {
+        "loss": float(loss),
+        "gradient_norm": norm(gradient),
+        "hessian_max": spectrum.greatest,
+        "hessian_min": spectrum.least,
+        "is_whole_spectrum": spectrum.is_whole,
+        "dim": int(w0.size),
+        "has_rows": data.has_rows,
+        "row_noise": _row_noise(target) - norm(gradient) ** 2,
+        "training": facts,
+        "warnings": [],
+    }
+    report["warnings"] += _gradient_warnings(report, num_data, training) + _hessian_warnings(report, num_data)
+    return Built(w0, kept, num_data, report)
+
+
+def _usual_nbeta(num_data: int) -> float:
+    return num_data / math.log(max(num_data, 3))
+
+
+def _gradient_warnings(report: dict[str, Any], num_data: int, training: Training) -> list[str]:
+    norm = report["gradient_norm"]
+    lowering = (_usual_nbeta(num_data) * norm) ** 2
+    if norm <= training.gradient_tolerance or lowering <= _HARMLESS * report["dim"] / 2:
+        return []
+    way_out = (
+        "it was set, not trained" if report["training"] is None else "raise training.steps or training.polish_steps"
+    )
+    return [
+        f"w0 is no minimum: the gradient there has norm {norm:.2g}, which at beta = 1 / log n and gamma = 1 can lower "
+        f"the LLC by up to {lowering:.2g}; {way_out}"
+    ]
+
+
+def _hessian_warnings(report: dict[str, Any], num_data: int) -> list[str]:
+    least, greatest = report["hessian_min"], report["hessian_max"]
+    if least is None or least >= min(_NEGATIVE * abs(greatest), _OUTWEIGHED / _usual_nbeta(num_data)):
+        return []
+    return [f"w0 is a saddle point: the Hessian's eigenvalues reach from {least:.2g} to {greatest:.2g}"]
+
+
+def on_device(model: Model, data: DataSet, w0: np.ndarray, num_data: int) -> Target:
+    """In float64, whatever the build keeps."""
+    return Target(jnp.asarray(w0), data, model, num_data).astype("float64")
+
+
+def _rounded(array: np.ndarray, dtype: str) -> np.ndarray:
+    return array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
+
+
+def norm(gradient: Float[Array, " d"]) -> float:
+    return float(np.linalg.norm(np.asarray(gradient)))
+
+
+@jax.jit
+def value_and_grad(
+    target: Target, w: Float[Array, " d"] | Float[np.ndarray, " d"]
+) -> tuple[Float[Array, ""], Float[Array, " d"]]:
+    return jax.value_and_grad(target.loss)(w)
+
+
+class Spectrum(NamedTuple):
+    """The ends of a Hessian's spectrum (None: not measured), and whether they are those of all d directions."""
+
+    least: float | None
+    greatest: float | None
+    is_whole: bool
+
+
+def _extreme_eigenvalues(target: Target) -> Spectrum:
+    """The least and the greatest eigenvalue of the Hessian of L_n at w0: of the whole of it, or by Lanczos (ARPACK).
+
+    ARPACK measures its tolerance in the eigenvalue itself, which may be 0, so the least one is found as the greatest
+    of ``greatest I - H``.
+    """
+    dim = target.dim
+
+    def hessian(v: np.ndarray) -> np.ndarray:
+        return np.array(_hessian_vector(target, target.w0, jnp.asarray(v.ravel())))
+
+    if dim <= _DENSE_DIM:
+        spectrum = np.linalg.eigvalsh(np.stack([hessian(row) for row in np.eye(dim)]))
+        return Spectrum(float(spectrum[0]), float(spectrum[-1]), True)
+    greatest = _greatest_eigenvalue(hessian, dim)
+    least = greatest - _greatest_eigenvalue(lambda v: greatest * v.ravel() - hessian(v), dim)
+    return Spectrum(least, greatest, False)
+
+
+def _greatest_eigenvalue(product: Callable[[np.ndarray], np.ndarray], dim: int) -> float:
+    start = np.random.default_rng(0).standard_normal(dim)
+    if not product(start).any():  # the zero matrix, which ARPACK refuses
+        return 0.0
+    # SciPy's annotations are those of the class, not of its constructor.
+    make: Any = LinearOperator
+    solve: Any = eigsh
+    operator = make((dim, dim), matvec=product, dtype=np.float64)
+    return float(solve(operator, k=1, which="LA", v0=start, tol=_TOLERANCE, return_eigenvectors=False)[0])
+
+
+def _row_noise(target: Target) -> float:
+    """E ||g||^2 of the gradient g at w0 of a minibatch of one row; less ||grad L_n||^2, the trace of its covariance."""
+    return float(_mean_square_gradient(target, jax.random.key(0, impl="threefry2x32")))
+
+
+@jax.jit
+def _mean_square_gradient(target: Target, key: Key[Array, ""]) -> Float[Array, ""]:
+    def square(key: Key[Array, ""]) -> Float[Array, ""]:
+        gradient = jax.grad(target.minibatch_loss)(target.w0, target.minibatch(key, 1))
+        return jnp.dot(gradient, gradient)
+
+    return jax.lax.map(square, jax.random.split(key, _NOISE_DRAWS)).mean()
+
+
+@jax.jit
+def _hessian_vector(
+    target: Target, w: Float[Array, " d"], v: Float[Array, " d"] | Float[np.ndarray, " d"]
+) -> Float[Array, " d"]:
+    return jax.jvp(jax.grad(target.loss), (w,), (v,))[1]
