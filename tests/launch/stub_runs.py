@@ -99,11 +99,9 @@ class StubRuns:
 
 def llc_of(job: Job) -> float:
     """The best step size is 1e-4."""
-    return (
-        REFERENCE_LLC + 0.1 * (math.log10(job.to_dict()["sampler"]["step_size"]) + 4) ** 2
-        if job.sampler_name == "sgld"
-        else 2.0
-    )
+    if job.sampler_name != "sgld":
+        return 2.0
+    return REFERENCE_LLC + 0.1 * (math.log10(job.to_dict()["sampler"]["step_size"]) + 4) ** 2
 
 
 def leave_result(job: Job, store: Store) -> None:
