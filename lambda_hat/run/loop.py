@@ -20,6 +20,7 @@ from lambda_hat.estimation.estimate import Setting, quick_llc
 from lambda_hat.posterior import localise
 from lambda_hat.run import publish as results
 from lambda_hat.run.accounting import Ledger, Pace
+from lambda_hat.run.kernel import start_again_if_changed
 from lambda_hat.run.memory import give_back
 from lambda_hat.run.progress import Log, Reporter, Silent
 from lambda_hat.run.provenance import place, provenance
@@ -61,7 +62,7 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
 
     Raises:
         Interrupted: after SIGTERM or SIGINT; everything is committed.
-        RunError: the run cannot be done (non-finite loss, a checkpoint of other code).
+        RunError: the run cannot be done (non-finite loss, a checkpoint of another kernel version).
         lambda_hat.store.lease.LeaseLost: a newer owner has taken the run over.
     """
     reporter = reporter or Silent()
@@ -77,8 +78,9 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
         if lease is None:
             return execute(job, store, reporter, stop)
         with lease, open_log(directory) as file:
-            write_config(directory, job.to_dict())
             log = Log(file, reporter)
+            start_again_if_changed(job, store, log)
+            write_config(directory, job.to_dict())
             try:
                 with (stop or Stop()).listening() as listening, jax.enable_x64(job.sampler.dtype == "float64"):
                     outcome = _Run(job, store, directory, lease, cache, log, listening).to_the_end()
@@ -247,7 +249,8 @@ class _Run:
 
     def _save_carry(self, state: Any) -> None:
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-        meta = {"ledger": self.ledger.to_dict(), "trace_files": self.ledger.chunks}
+        version = self.job.sampler.kernel_version
+        meta = {"ledger": self.ledger.to_dict(), "trace_files": self.ledger.chunks, "kernel_version": version}
         position = self.ledger.step + (self.job.sampler.num_warmup if self.ledger.phase == "sampling" else 0)
         checkpoint.save_carry(self.directory, self.lease.epoch, position, leaves, meta)
 

@@ -9,6 +9,7 @@ successor and never over it. Two carries of the owner are kept, with the chunks 
 chunk of work.
 """
 
+import contextlib
 import itertools
 import re
 from collections.abc import Sequence
@@ -108,6 +109,17 @@ def load_carry(run_dir: Path) -> Carry | None:
         raise StoreError(
             f"no usable checkpoint is left in {run_dir}; set rerun=true to make this run anew. {'; '.join(skipped)}"
         )
+    return None
+
+
+def kernel_version(run_dir: Path) -> int | None:
+    """The version of the sampler's kernel that computed the run so far: what the newest readable carry says.
+
+    A carry that says nothing is of version 1; None if there is no readable carry.
+    """
+    for key in reversed(_carries(run_dir)):
+        with contextlib.suppress(StoreError):
+            return read_npz_meta(_carry_path(run_dir, *key)).get("kernel_version", 1)
     return None
 
 

@@ -80,16 +80,18 @@ def archive(store: Store, target_id: str, run_id: str) -> None:
             move_to_trash(store, folder)
 
 
-def move_to_trash(store: Store, folder: Path, pattern: str = "*") -> Path:
-    """Move the files of a run that match ``pattern`` to ``.trash/`` and return the new place. Hold its lease.
+def move_to_trash(store: Store, folder: Path, *patterns: str) -> Path:
+    """Move the files of a run that match ``patterns`` (none: all files) to ``.trash/``. Hold the run's lease.
 
+    Returns the new place.
     The leases stay, because they fence off an owner that may still be at work on the moved files.
     """
     trash = store.root / ".trash" / f"{folder.parent.name}-{folder.name}-{uuid.uuid4().hex[:8]}"
     with explained("archive", folder):
         trash.mkdir(parents=True)
+        found = {path for pattern in patterns or ("*",) for path in folder.glob(pattern)}
         # The result goes first: a run that is half moved is an unfinished run.
-        for path in sorted(folder.glob(pattern), key=lambda path: path.name != "analysis.json"):
+        for path in sorted(found, key=lambda path: path.name != "analysis.json"):
             if not path.name.startswith(("lease-", ".")):
                 os.rename(path, trash / path.name)
         sync_dir(folder)
