@@ -12,13 +12,14 @@ from lambda_hat.run.provenance import cpu_model, versions
 from tests.jobs import warm_store
 
 _DATA = Path(__file__).resolve().parent / "data"
+OLD_STORE = _DATA / "store_31848a6"
 # What each run is: its ids, state and config, and what the code of 31848a6 made of it later.
 ENTRIES: list[dict[str, Any]] = json.loads((_DATA / "store_31848a6.json").read_text())
 
 
 def copy_old_store(root: Path) -> Path:
     """A copy at ``root`` that may be changed, with its leases released as they were."""
-    shutil.copytree(_DATA / "store_31848a6", root)
+    shutil.copytree(OLD_STORE, root)
     for lease in root.rglob("lease-*.json"):
         os.utime(lease, (0, 0))  # git keeps no times
     return warm_store(root)

@@ -20,6 +20,7 @@ from lambda_hat.store import index
 from lambda_hat.store.files import read_json, write_json
 from lambda_hat.store.layout import RunRef, Store, write_status
 from lambda_hat.store.sweeps import SweepRun
+from tests.old_store import ENTRIES, OLD_STORE, copy_old_store
 from tests.shelf import finish, some_jobs, submit
 
 _TICK_S = 0.02
@@ -167,6 +168,36 @@ def test_a_run_touched_a_moment_ago_is_read_again(shelf: Shelf, monkeypatch: pyt
     path.write_text(path.read_text().replace('"reliable": true', '"reliable": false'))
     os.utime(path, ns=(seen, seen))
     assert shelf.table().equals(shelf.scanned())
+
+
+def test_no_flipped_bit_of_the_index_is_believed(shelf: Shelf) -> None:
+    """Sees an index without a digest: one bit of it would be another LLC in every list, and for good."""
+    before = shelf.table()
+    path = shelf.store.root / ".index" / "runs.parquet"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), len(whole) // 60):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0b100]) + whole[place + 1 :])
+        assert shelf.table().equals(before), f"byte {place} of {len(whole)}"
+
+
+def test_another_row_of_the_index_is_not_believed(shelf: Shelf) -> None:
+    """A file whose pages are sound, but for one number of one run."""
+    before = shelf.table()
+    path = shelf.store.root / ".index" / "runs.parquet"
+    rows = parquet.read_table(path).to_pylist()
+    rows[4]["json"] = rows[4]["json"].replace('"llc":', '"llc":1')
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    assert shelf.table().equals(before)
+    assert shelf.read == [rows[4]["run"]]
+
+
+def test_an_index_of_older_code_is_made_anew(store_root: Path) -> None:
+    store = Store(copy_old_store(store_root))
+    made = index.runs_table(store)
+    shutil.rmtree(store_root / ".index")
+    shutil.copytree(OLD_STORE / ".index", store_root / ".index")
+    assert index.runs_table(store).equals(made)
+    assert made.num_rows == len(ENTRIES)
 
 
 @pytest.mark.parametrize("ruin", [b"", b"PAR1 and nothing else"])
