@@ -110,11 +110,11 @@ def _table(store: Store, refs: list[RunRef]) -> "pandas.DataFrame":
 def _described(records: list[Record]) -> list[dict[str, Any]]:
     """What a reader would group by."""
     fields = [config_fields(record.config) for record in records]
-    told = varying(fields) - {_SEED, ("sampler", "", ""), ("model", "", ""), ("data", "", "")}
+    shown = varying(fields) - {_SEED, ("sampler", "", ""), ("model", "", ""), ("data", "", "")}
     return [
         {
             **dict(zip(("model", "data"), model_and_data(record.config), strict=True)),
-            "setting": words(own, told),
+            "setting": words(own, shown),
             "seed": record.config.get("seed"),
         }
         for record, own in zip(records, fields, strict=True)

@@ -28,8 +28,8 @@ def sample(config: "DictConfig") -> None:
     store = Store(job.store.root)
     analysis = None if job.rerun else finished(store, job.target_id, job.run_id, job.budget)
     if config.dry_run:
-        fate = "would be made" if analysis is None else "is finished"
-        print(f"{job.run_id} {fate}: {store.run_dir(job.target_id, job.run_id)}")
+        state = "would be made" if analysis is None else "is finished"
+        print(f"{job.run_id} {state}: {store.run_dir(job.target_id, job.run_id)}")
         return
     is_found = analysis is not None
     if analysis is None:

@@ -33,11 +33,11 @@ def ls(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document with every run.")] = False,
 ) -> None:
     """The experiments of the store and their runs, the newest first."""
-    from lambda_hat.store.housekeeping.listing import Wish, experiments, list_runs, moment
+    from lambda_hat.store.housekeeping.listing import RunFilter, experiments, list_runs, moment
     from lambda_hat.store.layout import Store
 
-    wish = Wish(target, sampler, unreliable, None if since is None else moment(since))
-    entries = list_runs(Store(store), wish)
+    chosen = RunFilter(target, sampler, unreliable, None if since is None else moment(since))
+    entries = list_runs(Store(store), chosen)
     tags = experiments(entries)
     if as_json:
         print(json.dumps({"experiments": [tag._asdict() for tag in tags], "runs": entries}, indent=1))

@@ -179,13 +179,13 @@ def families(found: Sequence[Problem]) -> list[Family]:
 
 
 def _pools(
-    records: Sequence[Record], members: Sequence[int], samplers: Sequence[Mapping[Field, str]], told: set[Field]
+    records: Sequence[Record], members: Sequence[int], samplers: Sequence[Mapping[Field, str]], shown: set[Field]
 ) -> tuple[Pool, ...]:
     groups: dict[str, list[int]] = {}
     for index in members:
         key = digest("setting", [[*field, text] for field, text in samplers[index].items()])
         groups.setdefault(f"{records[index].sampler} {key}", []).append(index)
-    pools = [_pool(records, runs, key, words(samplers[runs[0]], told)) for key, runs in groups.items()]
+    pools = [_pool(records, runs, key, words(samplers[runs[0]], shown)) for key, runs in groups.items()]
     return tuple(sorted(pools, key=lambda pool: (pool.sampler, _natural(pool.setting))))
 
 

@@ -57,7 +57,7 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
     Args:
         job: What to run. ``rerun`` is not looked at: who submits calls :func:`lambda_hat.store.runs.archive`.
         store: Where it lives.
-        reporter: Who is told how it goes.
+        reporter: Receives the progress.
         stop: Set its ``signum`` from a signal handler of your own to end the run after the current chunk.
 
     Raises:
@@ -284,7 +284,7 @@ class _Run:
         }
         ledger.chunks = []
         self._save_carry(state)
-        checkpoint.settle(self.directory, self.lease.epoch)
+        checkpoint.keep_newest(self.directory, self.lease.epoch)
         return origin, trace
 
     def _publish(self, origin: results.Origin, trace: dict[str, np.ndarray]) -> Path:

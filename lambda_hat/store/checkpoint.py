@@ -174,7 +174,7 @@ def merge_trace(run_dir: Path, epoch: int, names: Sequence[str]) -> list[str]:
     return merged
 
 
-def settle(run_dir: Path, epoch: int) -> None:
+def keep_newest(run_dir: Path, epoch: int) -> None:
     """Keep nothing but the newest carry and the chunks it names: for a run that is done, once its trace is elsewhere.
 
     Raises:

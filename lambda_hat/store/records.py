@@ -40,13 +40,13 @@ class Record:
         return self.ref.sampler
 
 
-def read_record(store: Store, ref: RunRef, fate: tuple[str, str] | None = None) -> Record:
+def read_record(store: Store, ref: RunRef, known: tuple[str, str] | None = None) -> Record:
     """Read one run. Files that are damaged make a record that says so.
 
     Args:
         store: Where it is kept.
         ref: Which run.
-        fate: State and reason from who knows more than the run's own last words, which a killed run has not.
+        known: State and reason, where the caller knows them: a run that was killed could not record its own.
     """
     try:
         status = read_status(ref.folder) or {}
@@ -55,7 +55,7 @@ def read_record(store: Store, ref: RunRef, fate: tuple[str, str] | None = None) 
         config = (read_config(ref.folder) or {}) if analysis is None else analysis["config"]
     except StoreError as error:
         return Record(ref, "damaged", str(error), _config_if_whole(ref))
-    state, reason = fate or _told(ref, status, analysis)
+    state, reason = known or _recorded_state(ref, status, analysis)
     return Record(ref, state, reason, config, analysis, status)
 
 
@@ -65,8 +65,8 @@ def _config_if_whole(ref: RunRef) -> Document:
     return {}
 
 
-def _told(ref: RunRef, status: Document, analysis: Document | None) -> tuple[str, str]:
-    """State and reason as the run's own files tell them."""
+def _recorded_state(ref: RunRef, status: Document, analysis: Document | None) -> tuple[str, str]:
+    """State and reason as the run's own files record them."""
     if status:
         return str(status["state"]), str(status.get("error") or "")
     if analysis is not None:
@@ -104,7 +104,7 @@ def _class_of(node: Mapping[str, Any]) -> str:
 def varying(configs: Iterable[Mapping[Field, str]]) -> set[Field]:
     """The fields that differ among the configs whose node is of the same class.
 
-    That HMC and SGLD have other defaults is no news, where another column tells the sampler.
+    HMC and SGLD have different defaults, but another column names the sampler.
     """
     seen: dict[Field, set[str]] = {}
     for fields in configs:

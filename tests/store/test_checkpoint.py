@@ -170,7 +170,7 @@ def test_a_fenced_off_owner_changes_nothing(lease: Lease) -> None:
         with pytest.raises(LeaseLost):
             save_carry(lease.folder, lease.epoch, 30, [np.array(-1)], {"trace_files": []})
         with pytest.raises(LeaseLost):
-            checkpoint.settle(lease.folder, lease.epoch)
+            checkpoint.keep_newest(lease.folder, lease.epoch)
         assert contents(lease.folder, "carry") == carries
         assert assert_consistent(lease.folder) == before
         names = commit(second, 2, names)
@@ -182,7 +182,7 @@ def test_a_published_run_keeps_one_carry(lease: Lease) -> None:
     for number in range(3):
         names = commit(lease, number, names)
     save_carry(lease.folder, lease.epoch, 3 * DRAWS, [np.array(30)], {"trace_files": [], "merged": 30})
-    checkpoint.settle(lease.folder, lease.epoch)
+    checkpoint.keep_newest(lease.folder, lease.epoch)
     assert (contents(lease.folder, "trace"), len(contents(lease.folder, "carry"))) == ([], 1)
     assert loaded(lease.folder).meta["merged"] == 30
 

@@ -69,12 +69,12 @@ def judge(store: Store, ttl_days: float, under_way: UnderWay) -> list[Item]:
         ttl_days: What was worked on more lately stays.
         under_way: Asks about submitted elements that have not said a last word.
     """
-    wanted, sweeps = Kept.read(store), read_sweeps(store)
+    keeps, sweeps = Kept.read(store), read_sweeps(store)
     in_use = _runs_in_use(store, sweeps, ttl_days)
-    runs = [_judge_run(ref.folder, wanted, in_use, ttl_days) for ref in store.iter_runs()]
+    runs = [_judge_run(ref.folder, keeps, in_use, ttl_days) for ref in store.iter_runs()]
     runs = _ask(runs, under_way)
     staying = {item.folder.parent for item in runs if item.kept}
-    targets = [_judge_target(folder, wanted, staying, ttl_days) for folder in _children(store.root / "targets", "tgt_")]
+    targets = [_judge_target(folder, keeps, staying, ttl_days) for folder in _children(store.root / "targets", "tgt_")]
     left = {item.folder.name for item in runs if item.kept}
     return [
         *runs,
@@ -128,18 +128,18 @@ def _runs_in_use(store: Store, sweeps: Sequence[SweepRecord], ttl_days: float) -
     return in_use
 
 
-def _judge_run(folder: Path, wanted: Kept, in_use: Mapping[str, str], ttl_days: float) -> Item:
+def _judge_run(folder: Path, keeps: Kept, in_use: Mapping[str, str], ttl_days: float) -> Item:
     seen = fingerprint(folder)
     days = _days_since(_recorded(folder))
-    kept = wanted.reason(folder.name, folder.parent.name) or in_use.get(folder.name) or _lately(days, ttl_days)
+    kept = keeps.reason(folder.name, folder.parent.name) or in_use.get(folder.name) or _lately(days, ttl_days)
     if not kept and is_held(folder, _SILENT_S):
         kept = "live: it is being worked on"
     return Item("run", folder, days, kept or "", seen)
 
 
-def _judge_target(folder: Path, wanted: Kept, staying: set[Path], ttl_days: float) -> Item:
+def _judge_target(folder: Path, keeps: Kept, staying: set[Path], ttl_days: float) -> Item:
     days = _days_since(_recorded(folder))
-    kept = wanted.reason(folder.name) or ("it has runs that stay" if folder in staying else _lately(days, ttl_days))
+    kept = keeps.reason(folder.name) or ("it has runs that stay" if folder in staying else _lately(days, ttl_days))
     if not kept and is_held(folder, _SILENT_S):
         kept = "live: it is being built"
     return Item("target", folder, days, kept or "")

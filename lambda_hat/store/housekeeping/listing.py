@@ -24,8 +24,8 @@ _OF_RUNS = {"trace": "traces", "carry": "checkpoints", "diagnostics": "pictures"
 Entry = dict[str, Any]
 
 
-class Wish(NamedTuple):
-    """Which runs are wanted; None: whatever they are.
+class RunFilter(NamedTuple):
+    """Which runs to list; a field that is None leaves none out.
 
     Args:
         target: The beginning of a target's id, or a part of its label (``mlp-digits``).
@@ -69,11 +69,11 @@ class Experiment(NamedTuple):
     newest: float | None
 
 
-def list_runs(store: Store, wish: Wish | None = None) -> list[Entry]:
-    """The wanted runs of the store, or all, the newest first."""
+def list_runs(store: Store, chosen: RunFilter | None = None) -> list[Entry]:
+    """The runs of the store that ``chosen`` holds, or all, the newest first."""
     entries = [_entry(row) for row in runs_table(store, _COLUMNS).to_pylist()]
-    wanted = [entry for entry in entries if wish is None or wish.holds(entry)]
-    return sorted(wanted, key=lambda entry: (-(entry["time"] or 0.0), entry["run"]))
+    listed = [entry for entry in entries if chosen is None or chosen.holds(entry)]
+    return sorted(listed, key=lambda entry: (-(entry["time"] or 0.0), entry["run"]))
 
 
 def experiments(entries: Iterable[Entry]) -> list[Experiment]:

@@ -43,18 +43,18 @@ class Damage(NamedTuple):
     reason: str
 
 
-def verify(store: Store, told: Callable[[str], None] = lambda line: None) -> Iterator[Damage]:
+def verify(store: Store, progress: Callable[[str], None] = lambda line: None) -> Iterator[Damage]:
     """Check every target and every run; yields what is damaged.
 
     Args:
         store: What to check. Runs may be under way.
-        told: Is called with what is being looked at.
+        progress: Called with the id of what is checked next.
     """
     for folder in sorted(store.root.glob("targets/tgt_*")):
-        told(folder.name)
+        progress(folder.name)
         yield from _target(store, folder)
     for ref in store.iter_runs():
-        told(ref.run_id)
+        progress(ref.run_id)
         yield from _run(ref.folder)
 
 
