@@ -3,7 +3,7 @@
     nice python -m benchmarks.furman_lau --class 1K --networks 100 --references 5
 
 Makes or finds the runs of ``conf/workflow/furman_lau_<class>.yaml`` for its first networks, one after another in this
-process, and prints the tables of docs/deep_linear.md. Runs are kept in ``runs-furman-lau``: the same command goes on.
+process, and prints the tables of docs/validation.md. Runs are kept in ``runs-furman-lau``: the same command goes on.
 Exits with 1 if a goal is missed. ``--write`` draws the networks anew and writes that file.
 """
 
