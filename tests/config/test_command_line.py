@@ -229,4 +229,4 @@ assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "A finished run is found" in done.stdout
+    assert "found, not made again" in done.stdout
