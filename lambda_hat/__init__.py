@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lambda_hat.results import load as load
 
+__version__ = "0.1.0"  # pyproject.toml reads it here
+
 
 def __getattr__(name: str) -> Any:
-    """``lambda_hat.load``, imported when it is asked for: importing the package must stay quick."""
+    """Import ``lambda_hat.load`` at its first use, because importing the package must stay fast."""
     if name != "load":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from lambda_hat.results import load

@@ -57,6 +57,7 @@ def test_the_wheel_carries_conf_and_no_tests(wheel: Path) -> None:
     assert {f"lambda_hat/{name}" for name in ours} <= names
     page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lambda_hat" / "report" / "page").iterdir()}
     assert page <= names
+    assert "lambda_hat/py.typed" in names, "type checkers would ignore the annotations"
     tops = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"lambda_hat", "launch", "hydra_plugins"}
     # No __init__.py: any other module or package named launch comes first.
@@ -76,6 +77,16 @@ def test_an_installed_wheel_runs_the_main_job(installed: Path, tmp_path: Path) -
     last = said.strip().splitlines()[-1]
     assert last.startswith("analysis: ")
     assert (tmp_path / last.removeprefix("analysis: ")).is_file()
+
+
+def test_the_version_is_that_of_the_package(installed: Path, tmp_path: Path) -> None:
+    """Sees a version that pyproject.toml states a second time, and citations of another one."""
+    program = "import importlib.metadata as m, lambda_hat; print(lambda_hat.__version__, m.version('lambda-hat'))"
+    version, installed_version = run(installed / "python", "-c", program, cwd=tmp_path).split()
+    assert version == installed_version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"version = {{{version}}}" in (ROOT / "README.md").read_text()
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_command_answers(installed: Path, tmp_path: Path) -> None:
