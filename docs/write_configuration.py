@@ -16,32 +16,31 @@ from lambda_hat.config.schema import Budget, PosteriorConfig, StoreConfig, schem
 PAGE = Path(__file__).with_name("configuration.md")
 INTRODUCTION = """# Configuration
 
-A run is composed by Hydra from `conf/sample.yaml` and one YAML file a group: `sampler=hmc` takes
-`conf/sampler/hmc.yaml`, and `sampler.num_warmup=200` changes one key of it. `python -m lambda_hat.sample --cfg job`
-prints what came out. A key that does not exist, a wrong type or a value out of range is refused before anything is
-computed.
+Hydra composes a run from `conf/sample.yaml` and one YAML file a group: `sampler=hmc` reads `conf/sampler/hmc.yaml`.
+`sampler.num_warmup=200` changes one key of it, and `python -m lambda_hat.sample --cfg job` prints the result.
+An unknown key, a wrong type or a value out of range is refused before anything is computed.
 
-What a run *is* (`model`, `data`, `teacher`, `training`, `posterior`, `sampler`, `num_chains`, `seed`) makes its id.
-How far it goes and where it is kept (`budget`, `store` and the other keys) does not: a larger budget continues the
-same run.
+These keys say what a run *is* and determine its id:
+`model`, `data`, `teacher`, `training`, `posterior`, `sampler`, `num_chains`, `seed`.
+The others say how far it goes and where it is stored (`budget`, `store`, ...): a larger budget continues the same run.
 
-This page is written by `make docs` from the schema classes; edit their docstrings, not this file.
+`make docs` writes this page from the schema classes; edit their docstrings, not this file.
 """
 TOP_LEVEL = {
-    "num_chains": ("integer > 0", "Chains that are advanced side by side."),
-    "seed": ("integer >= 0", "Seed of every random number of the run."),
-    "rerun": ("true or false", "Make the run anew although a finished one exists."),
+    "num_chains": ("integer > 0", "Chains, which advance together."),
+    "seed": ("integer >= 0", "Seed of all random numbers of the run."),
+    "rerun": ("true or false", "Compute a finished run again; the old result is set aside."),
     "wait": ("true or false", "A sweep: wait for its runs and print their table."),
     "dry_run": ("true or false", "Print what would run, and run nothing."),
 }
-# What needs no saying in every docstring.
-COMMON = {"dtype": "Floating-point type that it computes in."}
+# Fields that mean the same in every schema.
+COMMON = {"dtype": "Floating-point type of the computation."}
 PLAIN = {"posterior": PosteriorConfig, "budget": Budget, "store": StoreConfig}
 TYPED = ("model", "data", "teacher", "training", "sampler")
 
 
 def presets(group: str) -> dict[str, dict[str, Any]]:
-    """The YAML files of a group by name, `_base` and the like included."""
+    """The YAML files of a group by name, hidden ones such as `_null` included."""
     return {file.stem: yaml.safe_load(file.read_text()) for file in sorted((config_dir() / group).glob("*.yaml"))}
 
 
@@ -80,7 +79,7 @@ def kind(hint: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """A default as YAML would have it."""
+    """A default in YAML."""
     return "`" + yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip() + "`"
 
 
@@ -105,14 +104,14 @@ def defaults(schema: type) -> dict[str, Any]:
 
 
 def differences(preset: dict[str, Any], schema: type) -> str:
-    """What a preset sets otherwise than its schema's defaults."""
+    """The fields in which a preset differs from its schema's defaults."""
     own = defaults(schema)
     changed = {key: value for key, value in preset.items() if key in own and own[key] != value}
     return ", ".join(f"`{key}: {show(value).strip('`')}`" for key, value in changed.items()) or "the defaults"
 
 
 def group_section(group: str) -> str:
-    """A heading a schema class, with the presets that use it."""
+    """One heading for each schema class, with the presets that use it."""
     files = presets(group)
     by_schema: dict[str, list[str]] = {}
     for name, preset in files.items():
