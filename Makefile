@@ -54,10 +54,10 @@ bench: setup  ## run the benchmarks (an hour; launching on a SLURM of its own), 
 	@missed=; for part in $(BENCH); do $(BIN)/python -m benchmarks.$$part || missed="$$missed $$part"; done; \
 		test -z "$$missed" || { echo "make: exit code not 0:$$missed"; exit 1; }
 
-docs: setup  ## write docs/configuration.md anew from the schema
+docs: setup  ## write docs/configuration.md from the schema
 	$(BIN)/python docs/write_configuration.py
 
-lock:  ## resolve the dependencies anew and write both locks
+lock:  ## resolve the dependencies again and write both locks
 	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/python -m pip install --quiet uv
 	$(call resolve) -o requirements.lock
 	$(call resolve) --extra cuda -o requirements-cuda.lock

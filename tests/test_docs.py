@@ -1,6 +1,8 @@
 """The pages are true: their commands run, their links resolve, and configuration.md is what the schema says."""
 
+import importlib.util
 import os
+import pkgutil
 import re
 import runpy
 import subprocess
@@ -72,6 +74,24 @@ def test_named_files_exist(page: Path) -> None:
     """Sees a page that speaks of a file that has moved."""
     names = re.findall(r"`((?:lambda_hat|launch|conf|tests|docs|benchmarks)/[\w./-]+)`", page.read_text())
     assert not [name for name in names if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_modules_exist(page: Path) -> None:
+    """Sees a command or a name of ours that has moved; the changelog's first column names what is gone."""
+    text = page.read_text()
+    if page.name == "CHANGELOG.md":
+        text = re.sub(r"^\|[^|]*", "", text, flags=re.MULTILINE)
+    commands_named = re.findall(r"python -m ([\w.]*\w)", text)
+    assert not [name for name in commands_named if importlib.util.find_spec(name) is None]
+    names = re.findall(r"`(lambda_hat(?:\.\w+)+)", text)
+    names += [
+        f"{module}.{name}"
+        for module, imported in re.findall(r"^from (lambda_hat[\w.]*) import ([\w, ]+)$", text, flags=re.MULTILINE)
+        for name in imported.split(", ")
+    ]
+    for name in names:
+        pkgutil.resolve_name(name)
 
 
 WRITER = runpy.run_path(str(ROOT / "docs" / "write_configuration.py"))
