@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs import warm_store
+from tests.test_import_rule import MAY_IMPORT
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -92,6 +93,16 @@ def test_named_modules_exist(page: Path) -> None:
     ]
     for name in names:
         pkgutil.resolve_name(name)
+
+
+def test_the_import_rule_is_as_written() -> None:
+    """Sees a folder that may import more, or less, than CONTRIBUTING.md says."""
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## The import rule\n")[2].partition("\n## ")[0]
+    written: dict[str, set[str]] = {}
+    for folders, allowed in re.findall(r"^\| (`.+?) \|([^|;]*)", section, flags=re.MULTILINE):
+        for folder in re.findall(r"`(?:\w+/)?(\w+)(?:\.py)?`", folders):
+            written[folder] = set(re.findall(r"`(\w+)`", allowed))
+    assert written == {room: set(others) for room, others in MAY_IMPORT.items()}
 
 
 WRITER = runpy.run_path(str(ROOT / "docs" / "write_configuration.py"))
