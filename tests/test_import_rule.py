@@ -189,11 +189,8 @@ def loaded(program: str, libraries: tuple[str, ...]) -> list[str]:
 
 def test_planning_imports_no_jax() -> None:
     """Schemas, ids, the store, launch: what a login node needs."""
-    light = [
-        module
-        for module in FILES
-        if module not in WITH_JAX | TUNING_DRIVER and not within(module, ("lambda_hat.targets",))
-    ]
+    heavy = WITH_JAX | TUNING_DRIVER
+    light = [module for module in FILES if module not in heavy and not within(module, ("lambda_hat.targets",))]
     program = "\n".join(f"import {module}" for module in light)
     assert not loaded(program, ("jax", "blackjax", "optax", "sklearn", "arviz_stats", "matplotlib", "optuna"))
 

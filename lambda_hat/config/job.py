@@ -77,6 +77,13 @@ class TrainingConfig(Protocol):
     def dtype(self) -> Dtype: ...
 
 
+class SamplerTraits(Protocol):
+    """``batch_size``: rows of one gradient; None: all rows."""
+
+    @property
+    def batch_size(self) -> int | None: ...
+
+
 @runtime_checkable
 class SamplerConfig(Protocol):
     """What planning needs of a sampler: :mod:`lambda_hat.samplers.base` has the rest."""
@@ -85,6 +92,8 @@ class SamplerConfig(Protocol):
     def dtype(self) -> Dtype: ...
     @property
     def num_warmup(self) -> int: ...
+    @property
+    def traits(self) -> SamplerTraits: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,8 +249,7 @@ def _parse_node(name: str, node: Any, faults: list[str]) -> Any:
 def cross_faults(job: Job) -> list[str]:
     """What no single node can see."""
     faults = job.model.faults(job.data, job.teacher)
-    # A batch of None is one of all rows, as is that of a sampler without batches.
-    batch_size = getattr(job.sampler, "batch_size", None)
+    batch_size = job.sampler.traits.batch_size
     try:
         num_rows = job.data.count_rows()
     except ConfigError as error:

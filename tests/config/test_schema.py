@@ -1,12 +1,13 @@
 """Which classes a config may name, and by which path."""
 
 import importlib
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lambda_hat.config.job import canonical, parse_job
+from lambda_hat.config.job import canonical, identity, parse_job
 from lambda_hat.config.schema import ConfigError, _paths, schema, schema_class, schema_path
 from tests.jobs import job_config
 from tests.launch.toys import Toy
@@ -78,3 +79,27 @@ def test_a_class_is_found_where_it_lives_and_keeps_the_id_of_where_it_lived(tmp_
     job, same = parse_job(config), parse_job({**config, "model": {**config["model"], "_target_": here}})
     assert canonical(same.model)["_target_"] == "lambda_hat.targets.analytic.Quadratic"
     assert (job.target_id, job.run_id) == (same.target_id, same.run_id)
+
+
+@schema("tests.config.test_schema.Grown")
+class Grown:
+    """A schema that was given ``width`` after its first runs, all of which had 3, and another default since."""
+
+    depth: int = 2
+    width: int = field(default=5, metadata={"historic": 3})
+
+
+def test_a_field_added_later_is_left_out_of_the_id_at_its_historic_value() -> None:
+    """Sees ids that change with a new field, and ids that do not see its other values."""
+    path = "tests.config.test_schema.Grown"
+    assert identity(Grown(width=3)) == {"_target_": path, "depth": 2}
+    assert identity(Grown()) == {"_target_": path, "depth": 2, "width": 5}
+    assert canonical(Grown(width=3)) == {"_target_": path, "depth": 2, "width": 3}
+
+
+@pytest.mark.parametrize(("node", "other"), [("model", "data"), ("data", "model"), ("sampler", "training")])
+def test_a_schema_of_another_group_is_refused(node: str, other: str, tmp_path: Path) -> None:
+    """Sees a job that fails later, with an AttributeError."""
+    config = job_config(tmp_path)
+    with pytest.raises(ConfigError, match=rf"{node}\._target_: needs a schema class of the group {node}"):
+        parse_job({**config, node: config[other]})
