@@ -33,8 +33,6 @@ MAY_IMPORT = {
 # Imports against the rule that are still there.
 EXCEPTIONS = {
     ("lambda_hat.sampling.compilation_cache", "lambda_hat.store.files"),
-    ("lambda_hat.sampling.programs", "lambda_hat.run.provenance"),
-    ("lambda_hat.sampling.programs", "lambda_hat.store.files"),
     ("lambda_hat.store.trace_file", "lambda_hat.samplers.base"),
 }
 CORE = ("lambda_hat.targets", "lambda_hat.posterior", "lambda_hat.samplers", "lambda_hat.estimation",
@@ -66,7 +64,6 @@ WITH_JAX = {
     "lambda_hat.sampling.jit",
     "lambda_hat.sampling.ensemble",
     "lambda_hat.sampling.compilation_cache",
-    "lambda_hat.sampling.programs",
     "lambda_hat.run.target",
     "lambda_hat.run.loop",
 }

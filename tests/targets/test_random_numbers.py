@@ -9,7 +9,7 @@ from scipy import stats
 from lambda_hat.targets.random_numbers import draw_normals, draw_rows, two_for_one
 
 ROWS = [643, 2006, 4437, 3822, 6754, 3265]
-NORMALS = {  # fmt: skip
+NORMALS = {
     5: [0.3865605592727661, -0.2995087206363678, 0.4549224078655243],
     10631: [3.126502513885498, -1.522594690322876, -0.6984230279922485],
     140001: [-0.5607508420944214, 1.0011390447616577, 0.6786112189292908],
