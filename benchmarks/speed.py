@@ -151,7 +151,7 @@ def moments(name: str, model: MLP | DeepLinear, sizes: tuple[int, ...]) -> list[
     u = 0.1 * jax.random.normal(jax.random.key(0), (posterior.dim,))
 
     def by_rows(u: Array, posterior: Posterior) -> Array:
-        return posterior.target.minibatch_loss(posterior.target.w0 + u, ALL)  # pyright: ignore[reportArgumentType]
+        return posterior.target.minibatch_loss(posterior.target.w0 + u, ALL)
 
     losses: dict[str, Callable[..., Array]] = {"rows": by_rows, "moments": lambda u, posterior: posterior.loss(u)}
     loops = {

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -87,6 +87,8 @@ class SamplerTraits(Protocol):
 @runtime_checkable
 class SamplerConfig(Protocol):
     """What planning needs of a sampler: :mod:`lambda_hat.samplers.base` has the rest."""
+
+    kernel_version: ClassVar[int]
 
     @property
     def dtype(self) -> Dtype: ...

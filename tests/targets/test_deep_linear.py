@@ -37,11 +37,12 @@ def test_rows_are_the_oracles_recipe() -> None:
 
 def test_without_noise_the_balanced_point_is_a_minimum() -> None:
     """Sees a w0 whose layers do not multiply to the truth."""
-    built = build(DeepLinear(widths=(4, 3, 5), rank=2), Synthetic(n=60, noise_scale=0.0))
+    model = DeepLinear(widths=(4, 3, 5), rank=2)
+    built = build(model, Synthetic(n=60, noise_scale=0.0))
     assert built.report["loss"] < 1e-25
     assert built.report["gradient_norm"] < 1e-12
     assert not built.report["warnings"]
-    layers = jax.tree.leaves(DeepLinear(widths=(4, 3, 5), rank=2).unravel(built.data, jnp.asarray(built.w0)))
+    layers = jax.tree.leaves(target_of(model, built).unravel(jnp.asarray(built.w0)))
     assert [np.linalg.matrix_rank(layer) for layer in layers] == [2, 2]
 
 
