@@ -1,4 +1,7 @@
-"""``lambda-hat``: every command that is not a Hydra entry point. Imports are late, so that help answers at once."""
+"""``lambda-hat``: every command that is not a Hydra entry point.
+
+A command imports ``launch`` and ``report`` when it runs: help needs neither, and lambda_hat works without launch.
+"""
 
 from typing import Any
 

@@ -2,19 +2,26 @@
 
 import json
 import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+import yaml
+from rich.table import Table
 
 from lambda_hat.cli.common import RUNS, Refused, Root, console
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from lambda_hat.store.housekeeping.gc import Item
-    from lambda_hat.store.housekeeping.listing import Entry
-    from lambda_hat.store.layout import RunRef, Store
+from lambda_hat.run.progress import terminal_reporter
+from lambda_hat.run.summary import sentences, with_error
+from lambda_hat.store.files import read_config
+from lambda_hat.store.housekeeping import trash
+from lambda_hat.store.housekeeping.gc import TRASH_DAYS, Item, collect_garbage, judge, size
+from lambda_hat.store.housekeeping.listing import Entry, RunFilter, experiments, find_runs, list_runs, moment, weigh
+from lambda_hat.store.housekeeping.pins import Kept, unpin
+from lambda_hat.store.housekeeping.pins import pin as keep
+from lambda_hat.store.housekeeping.verify import verify as check
+from lambda_hat.store.layout import RunRef, Store
 
 app = typer.Typer(no_args_is_help=True)
 _MAX_ROWS = 60
@@ -33,9 +40,6 @@ def ls(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document with every run.")] = False,
 ) -> None:
     """The experiments of the store and their runs, the newest first."""
-    from lambda_hat.store.housekeeping.listing import RunFilter, experiments, list_runs, moment
-    from lambda_hat.store.layout import Store
-
     chosen = RunFilter(target, sampler, unreliable, None if since is None else moment(since))
     entries = list_runs(Store(store), chosen)
     tags = experiments(entries)
@@ -53,15 +57,6 @@ def ls(
 @app.command()
 def show(run: RunName, store: Root = RUNS) -> None:
     """All that the store has of one run: result, verdict, files, configuration."""
-    import yaml
-
-    from lambda_hat.run.summary import sentences
-    from lambda_hat.store.files import read_config
-    from lambda_hat.store.housekeeping.gc import size
-    from lambda_hat.store.housekeeping.listing import list_runs
-    from lambda_hat.store.housekeeping.pins import Kept
-    from lambda_hat.store.layout import Store
-
     found = Store(store)
     ref = _find(found, run)
     entry = next(entry for entry in list_runs(found) if entry["run"] == ref.run_id)
@@ -80,9 +75,6 @@ def show(run: RunName, store: Root = RUNS) -> None:
 @app.command()
 def du(store: Root = RUNS, as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False) -> None:
     """What the store weighs: by kind of file, and the heaviest targets with their runs."""
-    from lambda_hat.store.housekeeping.listing import weigh
-    from lambda_hat.store.layout import Store
-
     by_kind, by_target = weigh(Store(store))
     if as_json:
         documents = {"kinds": by_kind, "targets": by_target}
@@ -101,10 +93,6 @@ def pin(
     remove: Annotated[bool, typer.Option("--remove", help="Pin them no longer.")] = False,
 ) -> None:
     """Keep runs, or a target with all its runs, from `gc`."""
-    from lambda_hat.store.housekeeping.pins import pin as keep
-    from lambda_hat.store.housekeeping.pins import unpin
-    from lambda_hat.store.layout import Store
-
     found = Store(store)
     for name in names:
         is_target = name.startswith("tgt_") and found.target_dir(name).is_dir()
@@ -128,9 +116,6 @@ def gc(
     Stays: what is live (worked on, queued, driven), pinned, promoted, or referenced by a study.
     """
     from lambda_hat.launch.sweep import under_way
-    from lambda_hat.store.housekeeping import trash
-    from lambda_hat.store.housekeeping.gc import TRASH_DAYS, collect_garbage, judge, size
-    from lambda_hat.store.layout import Store
 
     found = Store(store.absolute())
     if undo:
@@ -163,10 +148,6 @@ def gc(
 @app.command()
 def verify(store: Root = RUNS) -> None:
     """Hash anew what ids and manifests promise, and name every file that is not what it was."""
-    from lambda_hat.run.progress import terminal_reporter
-    from lambda_hat.store.housekeeping.verify import verify as check
-    from lambda_hat.store.layout import Store
-
     with terminal_reporter() as reporter:
         damages = list(check(Store(store), reporter.status))
     for damage in damages:
@@ -184,8 +165,6 @@ def tb(
 ) -> None:
     """Write TensorBoard events of an experiment's runs, and print the command that shows them."""
     from lambda_hat.report.tensorboard import write_events
-    from lambda_hat.store.housekeeping.listing import list_runs
-    from lambda_hat.store.layout import RunRef, Store
 
     found = Store(store)
     tagged = [entry for entry in list_runs(found) if experiment in (entry["experiment"] or "").split(",")]
@@ -200,9 +179,7 @@ def tb(
     print(f"tensorboard --logdir {folder}")
 
 
-def _find(store: "Store", name: str) -> "RunRef":
-    from lambda_hat.store.housekeeping.listing import find_runs
-
+def _find(store: Store, name: str) -> RunRef:
     found = find_runs(store, name)
     if len(found) != 1:
         got = f"{name}, which {len(found)} have" if found else f"{name!r}, which none has"
@@ -210,9 +187,7 @@ def _find(store: "Store", name: str) -> "RunRef":
     return found[0]
 
 
-def _cells(entry: "Entry") -> tuple[str, ...]:
-    from lambda_hat.run.summary import with_error
-
+def _cells(entry: Entry) -> tuple[str, ...]:
     llc = "" if entry["llc"] is None else with_error(entry["llc"], entry["llc_mcse"])
     verdict = {None: entry["state"], True: "reliable", False: "unreliable"}[entry["reliable"]]
     if entry["reliable"] is not None and entry["state"] != "finished":
@@ -221,23 +196,19 @@ def _cells(entry: "Entry") -> tuple[str, ...]:
     return entry["run"], where, entry["sampler"], llc, verdict, _when(entry["time"]), entry["experiment"] or ""
 
 
-def _print_kept(items: "Sequence[Item]") -> None:
+def _print_kept(items: Sequence[Item]) -> None:
     """How many stay, by what and why."""
-    from collections import Counter
-
     counts = Counter(
         (f"{item.kind}s" if item.kind != "trash" else "in .trash", item.kept) for item in items if item.kept
     )
     _print_table(("stay", "what", "why"), [(str(count), kind, why) for (kind, why), count in counts.most_common()])
 
 
-def _place(store: "Store", item: "Item") -> str:
+def _place(store: Store, item: Item) -> str:
     return str(item.folder.relative_to(store.root))
 
 
-def _print_table(names: "Sequence[str]", rows: "Iterable[Sequence[str]]") -> None:
-    from rich.table import Table
-
+def _print_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table: Any = Table()
     for name in names:
         table.add_column(name, overflow="fold")

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+
+from lambda_hat.store.layout import Store
+from lambda_hat.store.sweeps import sweep_names
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lambda_hat.launch.sweep import Sweep
 
 
@@ -25,10 +27,9 @@ RUNS = Path("runs")
 def find_sweep(name: str, root: Path) -> "Sweep":
     """The sweep of that name, or the only one that begins so."""
     from lambda_hat.launch.sweep import Sweep
-    from lambda_hat.store.layout import Store
 
     store = Store(root.absolute())
-    names = sorted(path.parent.name for path in root.glob("sweeps/*/manifest.json"))
+    names = sweep_names(store)
     found = [name] if name in names else [known for known in names if known.startswith(name)]
     if len(found) == 1:
         return Sweep(store, found[0])
@@ -38,8 +39,6 @@ def find_sweep(name: str, root: Path) -> "Sweep":
     raise Refused(f"SWEEP: needs a sweep of the store {root} (choose another with --store), got {name}; {has}")
 
 
-def console() -> "Console":
-    from rich.console import Console
-
+def console() -> Console:
     terminal = Console()
     return terminal if terminal.is_terminal else Console(width=160)

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from lambda_hat.cli.common import RUNS, Refused
+from lambda_hat.store.files import write_bytes
+from lambda_hat.store.layout import Store
 
 app = typer.Typer(no_args_is_help=True)
 RunsRoot = Annotated[
@@ -45,8 +47,6 @@ def single(
 def _promote(runs_root: Path, samplers: str | None, plots: list[str], outdir: Path, page: Path | None) -> None:
     """Promote what there is; refuse afterwards if a run or a picture was missing."""
     from lambda_hat.report.promote import markdown, newest_finished, promote
-    from lambda_hat.store.files import write_bytes
-    from lambda_hat.store.layout import Store
 
     store = Store(runs_root)
     wanted = None if samplers is None else samplers.split(",")

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lambda_hat.cli.common import RUNS, Refused, Root, find_sweep
+from lambda_hat.store.layout import Store
+from lambda_hat.store.lease import is_held
+from lambda_hat.store.records import Record, read_record
+from lambda_hat.store.sweeps import sweep_names, sweep_runs
 
 if TYPE_CHECKING:
     from lambda_hat.launch.sweep import Sweep
-    from lambda_hat.report import Heading
-    from lambda_hat.store.layout import Store
-    from lambda_hat.store.records import Record
 
 app = typer.Typer()
 
@@ -27,18 +28,18 @@ def report(
     store: Root = RUNS,
 ) -> None:
     """One HTML page of a sweep's runs, or of all: tables, intervals, convergence, agreement, failures, configs."""
-    from lambda_hat.report import make_page
-    from lambda_hat.store.layout import Store
+    from lambda_hat.report import Heading, make_page
 
     if (sweep is None) != everything:
         raise Refused("SWEEP: needs a sweep's name, or --all for every run of the store; not both")
     kept = Store(store.absolute())
     if sweep is None:
-        heading, sweeps = _heading_of_all(store), [find_sweep(path.parent.name, store) for path in _manifests(store)]
+        sweeps = [find_sweep(name, store) for name in sweep_names(kept)]
+        heading = Heading("All runs", f"every run of the store {store}")
         records, logs = _records(kept, sweeps, everything=True)
     else:
         found = find_sweep(sweep, store)
-        heading = _heading(found)
+        heading = Heading(found.name, f"a sweep of experiment {found.manifest().experiment}")
         records, logs = _records(kept, [found], everything=False)
     if not records:
         raise Refused(f"--store: needs a store with runs, got {store}, which has none")
@@ -46,27 +47,9 @@ def report(
     print(f"report: {output}")
 
 
-def _manifests(root: Path) -> list[Path]:
-    return sorted(root.glob("sweeps/*/manifest.json"))
-
-
-def _heading(sweep: "Sweep") -> "Heading":
-    from lambda_hat.report import Heading
-
-    return Heading(sweep.name, f"a sweep of experiment {sweep.manifest().experiment}")
-
-
-def _heading_of_all(root: Path) -> "Heading":
-    from lambda_hat.report import Heading
-
-    return Heading("All runs", f"every run of the store {root}")
-
-
-def _records(store: "Store", sweeps: "list[Sweep]", *, everything: bool) -> "tuple[list[Record], dict[str, Path]]":
+def _records(store: Store, sweeps: "list[Sweep]", *, everything: bool) -> tuple[list[Record], dict[str, Path]]:
     """The runs with their conditions, and a log for every cause of failure."""
     from lambda_hat.launch.actions import failures
-    from lambda_hat.store.records import read_record
-    from lambda_hat.store.sweeps import sweep_runs
 
     conditions: dict[str, tuple[str, str]] = {}
     logs: dict[str, Path] = {}
@@ -79,10 +62,8 @@ def _records(store: "Store", sweeps: "list[Sweep]", *, everything: bool) -> "tup
     return [record if record.ref.run_id in conditions else _seen(record) for record in records], logs
 
 
-def _seen(record: "Record") -> "Record":
+def _seen(record: Record) -> Record:
     """A run of no sweep says that it runs until it can say something else: killed, it never does."""
-    from lambda_hat.store.lease import is_held
-
     if record.state != "running" or is_held(record.ref.folder):
         return record
     reason = "its process ended without a word: killed, or the machine went down"

@@ -3,17 +3,18 @@
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from lambda_hat.cli.common import RUNS, Refused, Root, SweepName, console, find_sweep
+from lambda_hat.store.layout import Store, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.table import Table
-
     from lambda_hat.launch.sweep import RunState, Sweep
 
 app = typer.Typer()
@@ -33,8 +34,6 @@ def status(
     if as_json:
         print(json.dumps([state.to_dict() for state in _states(found)], indent=1))
         return
-    from rich.live import Live
-
     from lambda_hat.launch.sweep import OVER
 
     states = _states(found)
@@ -122,26 +121,20 @@ def cancel(sweep: SweepName, store: Root = RUNS) -> None:
 def collect(store: Root = RUNS) -> None:
     """Gather all runs of the store, failures too, in tables/llc_runs.parquet."""
     from lambda_hat.launch.workflows.collect import collect as gather
-    from lambda_hat.store.layout import Store
 
     print(f"table: {gather(Store(store))}")
 
 
 def _states(sweep: "Sweep") -> "list[RunState]":
     """What became of each run, written down where only SLURM knew it, which forgets."""
-    from lambda_hat.store.layout import StoreError
-
     states = sweep.states()
     with contextlib.suppress(StoreError):  # somebody else's store may be looked at, too
         sweep.record(states)
     return states
 
 
-def _status_table(name: str, states: "Sequence[RunState]") -> "Table":
+def _status_table(name: str, states: "Sequence[RunState]") -> Table:
     """What went wrong first, then what is under way, then the rest."""
-    from rich.table import Table
-    from rich.text import Text
-
     from lambda_hat.launch.sweep import summary
 
     order = (

@@ -4,12 +4,12 @@ import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from lambda_hat.cli.common import RUNS, Refused, Root, SweepName, console, find_sweep
+from lambda_hat.run.summary import with_error
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from lambda_hat.estimation.temperatures import Asymptotics
     from lambda_hat.launch.workflows.nbeta_curves import Curve
 
@@ -42,12 +42,8 @@ def temperatures(
     print(f"picture: {picture}\ndocument: {document}")
 
 
-def _table(curve: "Curve") -> "Table":
+def _table(curve: "Curve") -> Table:
     """One line a temperature; E2 and what is compared with it stand beside the lower one of its pair."""
-    from rich.table import Table
-
-    from lambda_hat.run.summary import with_error
-
     of_pair = {pair.low: pair for pair in curve.pairs}
     table = Table(title=curve.label, title_justify="left")
     for heading in ("nbeta", "E1 (LLC)", "E3", "E1 - E3", "E2 to the next", "E1 - E2", "E2 - E3"):
@@ -61,8 +57,6 @@ def _table(curve: "Curve") -> "Table":
 
 
 def _words(curve: "Curve", found: "Asymptotics | None") -> list[str]:
-    from lambda_hat.run.summary import with_error
-
     if found is None:
         return []
     low, high = found.lambda_interval90

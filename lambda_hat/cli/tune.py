@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lambda_hat.cli.common import RUNS, Refused, Root
+from lambda_hat.store.layout import Store
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -42,10 +43,9 @@ def dashboard(
     store: Root = RUNS,
 ) -> None:
     """Print the line that opens optuna-dashboard on the studies of a session."""
-    from lambda_hat.config.yaml_file import read_document
+    from lambda_hat.config.yaml_file import read_document  # Hydra
     from lambda_hat.launch.tuning.record import RESOLVED, studies_dir
     from lambda_hat.launch.tuning.url import dashboard_line
-    from lambda_hat.store.layout import Store
 
     folder = studies_dir(Store(store.absolute()), namespace)
     known = sorted(path.parent.name for path in folder.parent.glob(f"*/{RESOLVED}"))
