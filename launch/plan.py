@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.config.job import ConfigError, Job, canonical
 from lambda_hat.store.layout import Store
-from lambda_hat.store.records import config_fields, varying, words
+from lambda_hat.store.records import config_fields, model_and_data, varying, words
 from lambda_hat.store.runs import finished
 
 
@@ -78,7 +78,7 @@ def label(job: Job) -> str:
 
 def target_label(job: Job) -> str:
     """A short name of what a target is: ``mlp-digits``."""
-    return _words(type(job.model).__name__, getattr(job.data, "name", type(job.data).__name__))
+    return _words(*model_and_data({"model": canonical(job.model), "data": canonical(job.data)}))
 
 
 def _words(*words: str) -> str:

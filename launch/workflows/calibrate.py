@@ -98,23 +98,24 @@ def compose(request: Request) -> tuple[list[Job], Backend]:
 
 def _faults(jobs: Sequence[Job]) -> Iterator[str]:
     """A grid varies in step size, gamma and nbeta, and in nothing else."""
-    for job in jobs:
-        if not hasattr(job.sampler, "batch_size") or not hasattr(job.sampler, "step_size"):
+    samplers = [canonical(job.sampler) for job in jobs]
+    for job, sampler in zip(jobs, samplers, strict=True):
+        if not {"step_size", "batch_size"} <= sampler.keys():
             yield (
                 f"sampler: calibrate needs one with a fixed step size (sgld, sghmc, sgnht), got {job.sampler_name}; "
                 f"hmc and its kin tune theirs in warm-up"
             )
             return
-        if not isinstance(job.sampler.step_size, float):
-            yield f"sampler.step_size: a grid needs numbers, got {job.sampler.step_size}"
+        if not isinstance(sampler["step_size"], float):
+            yield f"sampler.step_size: a grid needs numbers, got {sampler['step_size']}"
             return
     varying = {"target": len({job.target_id for job in jobs}), "seed": len({job.seed for job in jobs})}
-    others = [{**canonical(job.sampler), "step_size": None, "num_chains": job.num_chains} for job in jobs]
-    varying["the sampler's other fields"] = len(set(map(str, others)))
+    others = {str({**sampler, "step_size": job.num_chains}) for job, sampler in zip(jobs, samplers, strict=True)}
+    varying["the sampler's other fields"] = len(others)
     for name, count in varying.items():
         if count > 1:
             yield f"calibrate: needs one value of {name}, got {count}; calibrate them one by one"
-    if len({job.sampler.step_size for job in jobs}) < 2:
+    if len({sampler["step_size"] for sampler in samplers}) < 2:
         yield "sampler.step_size: a plateau needs two values or more, such as sampler.step_size=1e-5,3e-5,1e-4"
 
 
@@ -136,23 +137,23 @@ def publish(plan: Plan, sweep: Sweep) -> Calibration:
         for job in plan.jobs
     ]
     plateau = best_plateau(cells)
-    told = list(advice(cells, plateau))
+    words = list(advice(cells, plateau))
     document, picture = (sweep.directory / f"calibration.{kind}" for kind in ("json", "png"))
     preset = None if plateau is None else _write_preset(plan, plateau, sweep.directory)
-    write_json(document, _document(plan, cells, plateau, told))
+    write_json(document, _document(plan, cells, plateau, words))
     draw_calibration(cells, plateau, picture)
-    return Calibration(cells, plateau, told, document, picture, preset)
+    return Calibration(cells, plateau, words, document, picture, preset)
 
 
 def _cell(job: Job, nbeta: float, analysis: Document | None, reason: str) -> Cell:
-    step, gamma = job.sampler.step_size, job.posterior.gamma
+    step, gamma = canonical(job.sampler)["step_size"], job.posterior.gamma
     if analysis is None:
         return Cell(step, gamma, nbeta, math.nan, math.nan, (reason,), job.run_id)
     llc, mcse = (math.nan if analysis[name] is None else analysis[name] for name in ("llc", "llc_mcse"))
     return Cell(step, gamma, nbeta, llc, mcse, tuple(analysis["verdict"]["reasons"]), job.run_id)
 
 
-def _document(plan: Plan, cells: Sequence[Cell], plateau: Plateau | None, told: Sequence[str]) -> Document:
+def _document(plan: Plan, cells: Sequence[Cell], plateau: Plateau | None, words: Sequence[str]) -> Document:
     def plain(cell: Cell) -> dict[str, Any]:
         numbers = {name: None if math.isnan(getattr(cell, name)) else getattr(cell, name) for name in ("llc", "mcse")}
         return {**cell._asdict(), **numbers, "reasons": list(cell.reasons)}
@@ -165,7 +166,7 @@ def _document(plan: Plan, cells: Sequence[Cell], plateau: Plateau | None, told: 
         "plateau": None if plateau is None else [cell.run_id for cell in plateau.cells],
         "recommended": None if plateau is None else plain(plateau.recommended),
         "bias": None if plateau is None else plateau.bias._asdict(),
-        "advice": list(told),
+        "advice": list(words),
     }
 
 
