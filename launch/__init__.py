@@ -2,5 +2,5 @@
 
 from pathlib import Path
 
-if __name__ == "launch":  # the folder of a checkout, where elements queued by an older version look for their class
-    __path__.insert(0, str(Path(__file__).with_name("older_names")))
+if __name__ == "launch":  # the folder of a checkout; a wheel has the entry points there by themselves
+    __path__.insert(0, str(Path(__file__).with_name("entry_points")))

@@ -1,4 +1,4 @@
-"""What one does to a sweep after it was submitted: look at its logs, ask why, try again, cancel."""
+"""Actions on a submitted sweep: find its failures and logs, retry it, cancel it."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ from lambda_hat.store.runs import archive
 
 
 class Failure(NamedTuple):
-    """One cause, and all runs that ended by it."""
+    """One cause, and all runs that it ended."""
 
     state: str
     reason: str
@@ -35,7 +35,7 @@ def failures(sweep: Sweep, states: Sequence[RunState]) -> list[Failure]:
     groups: dict[tuple[str, str], list[RunState]] = {}
     for state in states:
         if state.condition.state in OVER - {"finished"} or state.condition.state == "held":
-            # Ids differ where the cause is one.
+            # One cause appears with different ids.
             reason = state.condition.reason.replace(state.run_id, "RUN").replace(state.job or "\0", "JOB")
             groups.setdefault((state.condition.state, reason), []).append(state)
     found = [
@@ -46,7 +46,7 @@ def failures(sweep: Sweep, states: Sequence[RunState]) -> list[Failure]:
 
 
 def log_of(sweep: Sweep, state: RunState) -> Path | None:
-    """The output of the element that had the run last; None if there is none (yet)."""
+    """The output of the element that last ran it; None while there is none."""
     manifest = sweep.manifest()
     place = manifest.places().get(state.run_id)
     if place is None:
@@ -67,12 +67,12 @@ def _slurm_log(sweep: Sweep, place: Place) -> Path | None:
 
 
 def retry(sweep: Sweep, *, finished: bool = False, wait: bool = True) -> Sweep:
-    """Submit again what failed, was cancelled, lost, stopped or never submitted, with the backend it had.
+    """Resubmit the runs that failed, were cancelled, lost, stopped or never submitted, on the backend they had.
 
     Args:
         sweep: What to complete.
-        finished: Make the finished runs anew too; what they were is moved to the store's .trash.
-        wait: Return when all is over.
+        finished: Repeat the finished runs too; their old files move to the store's .trash.
+        wait: Return when all runs are over.
     """
     states = sweep.states()
     sweep.record(states)
@@ -98,9 +98,9 @@ def _frozen(store: Store, state: RunState) -> Job:
 
 
 def cancel(sweep: Sweep) -> list[str]:
-    """End this sweep's elements, and no other's; returns the ids of the runs that this stopped.
+    """End the elements of this sweep only; returns the ids of the runs that this stopped.
 
-    What they had committed stays, and ``retry`` goes on from there.
+    Their committed draws stay, and ``retry`` continues from there.
     """
     manifest = sweep.manifest()
     live = [state for state in sweep.states() if state.condition.state not in OVER]
@@ -121,7 +121,7 @@ def cancel(sweep: Sweep) -> list[str]:
 
 
 def _stop_processes(sweep: Sweep, live: Iterable[RunState]) -> None:
-    """SIGTERM to this sweep's driver and local elements, where they run on this machine."""
+    """Send SIGTERM to this sweep's driver and local elements on this machine."""
     local = [state for state in live if state.job is None]
     folders = [sweep.directory, *(sweep.store.run_dir(state.run.target, state.run_id) for state in local)]
     for folder in folders:

@@ -1,7 +1,7 @@
-"""Where elements run and with what: one frozen value made from a ``hydra/launcher`` preset.
+"""Where elements run and with which resources: one frozen value made from a ``hydra/launcher`` preset.
 
-A backend is kept in the sweep's manifest as the plain mapping it was made from, so that ``retry`` submits with
-the same resources, weeks later and without Hydra.
+The manifest keeps the plain mapping that a backend was made from, so that ``retry`` uses the same resources weeks later
+and without Hydra.
 """
 
 import os
@@ -16,9 +16,9 @@ from lambda_hat.config.job import ConfigError, Job
 LOCAL_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.LocalLauncher"
 SLURM_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.SlurmLauncher"
 _KINDS: dict[str, Literal["local", "slurm"]] = {LOCAL_TARGET: "local", SLURM_TARGET: "slurm"}
-# Fields of the presets that are ours; the rest goes to submitit as it is.
+# Fields of the presets that are ours; submitit gets the others unchanged.
 _OURS = {"_target_", "runs_per_element", "array_parallelism", "gpu_type", "submitit_folder", "max_num_timeout", "name"}
-# What submitit calls the same under every executor; its other fields carry the executor's name in front.
+# Fields that every executor of submitit has; the others are prefixed by the executor's name.
 _COMMON = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "stderr_to_stdout"}
 # SLURM sends the signal of --signal up to a minute early.
 _EARLY_SIGNAL_S = 60
@@ -60,11 +60,11 @@ class Backend:
 
     @property
     def margin_s(self) -> int:
-        """Seconds of a walltime that are not the run's: SLURM's warning comes before the end."""
+        """Seconds of a walltime that a run cannot use, because SLURM warns before the end."""
         return self.signal_delay_s + _EARLY_SIGNAL_S
 
     def faults(self, packs: Sequence[Sequence[Job]]) -> list[str]:
-        """Why ``packs`` (the jobs of each element) cannot end on this backend, one sentence each."""
+        """Why ``packs`` (the jobs of each element) do not fit this backend, one sentence each."""
         if self.kind == "local":
             return []
         if self.timeout_min * 60 <= self.margin_s:
@@ -90,9 +90,9 @@ class Backend:
         return []
 
     def environment(self) -> dict[str, str]:
-        """What every element's process finds in its environment, before the preset's ``setup`` lines."""
+        """Environment variables of every element, set before the preset's ``setup`` lines."""
         names = {
-            "JAX_DEFAULT_PRNG_IMPL": "threefry2x32",  # rbg is slower on a CPU, and other draws
+            "JAX_DEFAULT_PRNG_IMPL": "threefry2x32",  # rbg is slower on a CPU and gives other draws
             "MPLBACKEND": "Agg",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "PYTHONPATH": _import_path(),
@@ -107,19 +107,19 @@ class Backend:
         if self.config.get("gpu_type"):
             given["gpus_per_node"] = f"{self.config['gpu_type']}:{self.config.get('gpus_per_node') or 1}"
         exports = [f'export {name}="{value}"' for name, value in self.environment().items()]
-        # Compiling every import anew about doubles the start of an element.
+        # Recompiling every import about doubles the start of an element.
         given["setup"] = ["unset PYTHONDONTWRITEBYTECODE", *exports, *given.get("setup", [])]
         if self.array_parallelism is not None:
             given["array_parallelism"] = self.array_parallelism
         return {name if name in _COMMON else f"slurm_{name}": value for name, value in given.items()}
 
     def folder(self, sweep_dir: Path) -> Path:
-        """Where submitit keeps one folder an element: beside the manifest, unless the preset names another."""
+        """Where submitit keeps one folder for each element: beside the manifest, unless the preset says otherwise."""
         return sweep_dir / self.config["submitit_folder"]
 
 
 def _import_path() -> str:
-    """Elements import the code that submitted them, wherever they start."""
+    """PYTHONPATH of elements: the code that submitted them, wherever they start."""
     here = str(Path(lambda_hat.__file__).resolve().parents[1])
     inherited = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     return os.pathsep.join(dict.fromkeys([here, *inherited]))
@@ -129,7 +129,7 @@ def backend_from(launcher: Mapping[str, Any]) -> Backend:
     """The backend of a ``hydra.launcher`` node as plain data, from a preset or from a manifest.
 
     Raises:
-        ConfigError: it is no preset of ours, or one of its numbers cannot be.
+        ConfigError: it is none of our presets, or a number is out of range.
     """
     config = dict(launcher)
     kind = _KINDS.get(str(config.get("_target_")))

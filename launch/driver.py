@@ -1,4 +1,4 @@
-"""From the command line of a sweep to its table: compose, plan, submit, and read the results back from the store."""
+"""The driver of a sweep, from its command line to its table: compose, plan, submit, and read the results."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,16 +16,16 @@ from lambda_hat.run.progress import PlainReporter, Reporter, terminal_reporter
 from lambda_hat.store.layout import Store
 from lambda_hat.store.runs import archive
 
-# Composing so many runs takes a second or two: worth a word.
+# Composing this many runs takes a second or two, so the reporter says so.
 _MANY = 100
 
 
 class SweepFailed(RuntimeError):
-    """Some runs of a sweep have no result; the others do."""
+    """Some runs of a sweep have no result."""
 
 
 class Request(NamedTuple):
-    """What the command line of a sweep says."""
+    """The command line of a sweep."""
 
     loader: ConfigLoader
     config_name: str
@@ -35,7 +35,7 @@ class Request(NamedTuple):
 
 
 class _Options(NamedTuple):
-    """What holds for a sweep as a whole."""
+    """Options of the sweep as a whole."""
 
     root: str
     wait: bool
@@ -46,8 +46,8 @@ def drive(request: Request) -> Plan:
     """Plan the sweep, print the plan (``dry_run``) or submit it, and print the table of its results.
 
     Raises:
-        ConfigError: every fault of every run's configuration and of the backend's; nothing was submitted.
-        SweepFailed: all runs were waited for, and some have no result.
+        ConfigError: every fault of the runs and of the backend; nothing was submitted.
+        SweepFailed: all runs are over, and some have no result.
     """
     if request.config_name != "sample":
         raise ConfigError(
@@ -77,7 +77,7 @@ def drive(request: Request) -> Plan:
 
 
 def _with_progress(sets: Sequence[OverrideSet], reporter: Reporter) -> Iterator[OverrideSet]:
-    """``sets``, saying how far it is if there are many."""
+    """``sets``, reporting progress if there are many."""
     for number, overrides in enumerate(sets):
         if len(sets) >= _MANY and number % 20 == 0:
             reporter.status(f"composing run {number} of {len(sets)}")
@@ -87,7 +87,7 @@ def _with_progress(sets: Sequence[OverrideSet], reporter: Reporter) -> Iterator[
 
 
 def _options(composed: Sequence[Composed]) -> _Options:
-    """The words of the sweep as a whole, which cannot be swept over."""
+    """The options of the sweep as a whole, which cannot be swept over."""
     found: dict[str, list[Any]] = {
         "wait": [config.get("wait", True) for _, config in composed],
         "dry_run": [config.get("dry_run", False) for _, config in composed],
@@ -110,7 +110,7 @@ def _options(composed: Sequence[Composed]) -> _Options:
 
 
 def print_outcome(plan: Plan, store: Store, sweep: Sweep) -> list[table.Row]:
-    """Print the table of a sweep that was waited for, and return its rows."""
+    """Print the table of a finished sweep, and return its rows."""
     conditions = {state.run_id: (state.condition.state, state.condition.reason) for state in sweep.states()}
     rows = table.read_rows(plan.jobs, store, conditions)
     table.print_results(rows)

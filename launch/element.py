@@ -1,10 +1,12 @@
 """What runs on the node: one element of one array of a sweep.
 
-An element reads its ids from the manifest and each run's frozen ``config.yaml``, never conf/. It may be started
-any number of times: what is finished is found, what failed since the submission stays failed, and each of the
-others continues where it was committed last. Whatever ends it, it leaves a status.json that says so, or a word with
-SLURM where the store cannot be written; only of SIGKILL somebody else has to tell (the local driver, or
-``lambda-hat status``).
+An element reads its ids from the manifest and each run's frozen ``config.yaml``, never conf/. It may be started any
+number of times: finished runs are found, those that failed since the submission stay failed, and the others continue
+from their last commit. However it ends, it leaves a status.json, or a comment on the SLURM job if the store cannot be
+written. Only SIGKILL prevents both; then the local driver or ``lambda-hat status`` records the end.
+
+Imports that load JAX or submitit are inside functions: signal handlers and core affinity come before JAX, which reads
+the latter, and a local worker needs no submitit.
 """
 
 import contextlib
@@ -33,7 +35,7 @@ EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: started again, it goes on
 
 
 class ElementError(RuntimeError):
-    """A run that cannot start: what it needed, what it found, the way out."""
+    """A run cannot start: what it needed, what it found, the way out."""
 
 
 class Element:
@@ -50,7 +52,7 @@ class Element:
         self.started = time.monotonic()
 
     def __call__(self) -> None:
-        """Work, and end the process with a code that tells SLURM the truth."""
+        """Do the work, and end the process with an exit code that SLURM understands."""
         self.started = time.monotonic()
         stop = Stop()
         stop.install()
@@ -61,20 +63,20 @@ class Element:
             sys.exit(code)
 
     def checkpoint(self) -> Any:
-        """What submitit starts again if a signal comes before our handlers are installed."""
+        """What submitit restarts if a signal arrives before our handlers are installed."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
     def work(self, stop: Stop) -> int:
-        """Do every task of the element, one failure hiding no other; returns the exit code."""
+        """Do every task of the element, whether or not others fail; returns the exit code."""
         manifest, store = self._manifest()
         backend = backend_from(manifest.backend)
         self._before = {task: _commits(task) for task in manifest.tasks(store, self.number, self.index)}
         states: list[str] = []
         for task in self._before:
             status = status_since_submission(task.folder)
-            # What an observer concluded from SLURM's words does not bind an element that is started all the same.
+            # An observer's conclusion from SLURM's words does not bind an element that starts after all.
             if status is not None and status["state"] in SETTLED and "told_by" not in status:
                 states.append(status["state"])
                 continue
@@ -89,10 +91,10 @@ class Element:
         return Manifest.load(self.sweep_dir), Store(self.sweep_dir.parents[1])
 
     def _start_again(self) -> None:
-        """Have SLURM queue this element anew, unless a whole walltime brought nothing.
+        """Have SLURM requeue this element, unless it committed nothing within a whole walltime.
 
-        A warning of the walltime, or of a preemption, finds the job RUNNING: to end now is to end for good. Any other
-        state means that SLURM ends it by itself and knows what comes next: cancelled, or queued again.
+        At the warning of the walltime or of a preemption the job is RUNNING, and would end for good. In any other state
+        SLURM is ending it and knows what comes next: cancelled, or requeued.
         """
         manifest, _ = self._manifest()
         backend = backend_from(manifest.backend)
@@ -114,10 +116,9 @@ class Element:
 
 
 class _Recorded:
-    """Leaves a status.json of how the block ended, and lets no failure of it out: the next run must start.
+    """Writes a status.json when the block ends, and suppresses its failure so that the next run starts.
 
-    A signal counts as the cause of whatever ended the block; a lease that was lost belongs to somebody else,
-    and so does the status.
+    If a signal has arrived it counts as the cause. A lost lease belongs to another owner, and so does the status.
     """
 
     def __init__(self, folder: Path, stop: Stop):
@@ -169,18 +170,18 @@ def _state(task: Task) -> str | None:
 
 
 def _commits(task: Task) -> frozenset[str]:
-    """Names that every commit of a run changes."""
+    """File names that change with every commit of a run."""
     if task.run_id is None or not task.folder.is_dir():
         return frozenset()
     return frozenset(path.name for path in task.folder.iterdir() if path.name.startswith(("carry", "trace")))
 
 
 def _do(task: Task, store: Store, backend: Backend, stop: Stop) -> None:
-    """Build the target or make the run; returns when it is in the store."""
+    """Build the target or make the run."""
     if task.run_id is not None:
         _refuse_without_target(task, store)
     job = _frozen_job(task)
-    # A local worker may be given another target after this one; its cores are those that its targets need.
+    # A local worker may get another target later, so its pool chooses its cores.
     one_a_core(None if backend.kind == "local" else store.read_meta(task.target_id))
     if backend.wants_gpu:
         _refuse_without_gpu()
@@ -207,7 +208,7 @@ def _frozen_job(task: Task) -> Job:
 
 
 def _refuse_without_target(task: Task, store: Store) -> None:
-    """Tell at once, without JAX, that the target failed. One that was only interrupted is built by its run."""
+    """Fail at once, without JAX, if the target failed. A target that was only interrupted is built by its run."""
     if store.read_meta(task.target_id) is not None:
         return
     folder = store.target_dir(task.target_id)
@@ -217,7 +218,7 @@ def _refuse_without_target(task: Task, store: Store) -> None:
 
 
 def target_failure(target_id: str, status: Document) -> str:
-    """Why a run without its target cannot be made."""
+    """Why a run cannot be made without its target."""
     return f"its target {target_id} {status['state']}: {status.get('error')}"
 
 

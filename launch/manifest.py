@@ -1,8 +1,8 @@
-"""A sweep's manifest.json: which runs it holds, and which element of which array was given each of them.
+"""A sweep's manifest.json: its runs, and the element and array that each was submitted in.
 
-Only the sweep's driver writes it (under the lease of the sweep's dir), always whole and by rename. An array
-is entered *before* it is submitted, under a job name that occurs once in the world: a driver that dies between
-``sbatch`` and noting the job's id leaves a name by which the next driver finds the job again.
+Only the sweep's driver writes it, under the lease of the sweep's folder, always whole and by rename. An array is
+entered *before* it is submitted, under a unique job name. If the driver dies between ``sbatch`` and recording the
+job's id, the next driver finds the job by that name.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from lambda_hat.store.layout import Document, Store, read_json, read_status, wri
 from lambda_hat.store.sweeps import SweepRun, read_manifest
 
 SCHEMA = 1
-# States of a status.json after which nothing more is done for a submission.
+# States of a status.json after which a submission is over.
 SETTLED = ("finished", "failed", "cancelled")
 Kind = Literal["targets", "runs"]
 
@@ -26,11 +26,11 @@ class Array:
     """Elements that were submitted together.
 
     Args:
-        kind: What an element makes: targets, or runs.
+        kind: Whether its elements build targets or make runs.
         elements: The ids (of targets, or of runs) of each element; the index is that of the array's task.
-        after: Ids of the targets that must be done with (built or failed) before an element may start.
+        after: Ids of the targets that must be built, or have failed, before an element may start.
         name: Its job name; unique.
-        is_slurm: Whether it is SLURM that runs it.
+        is_slurm: Whether SLURM runs it.
         job: SLURM's id of the array; null before it is known, and on the local backend.
     """
 
@@ -42,7 +42,7 @@ class Array:
     job: str | None = None
 
     def job_id(self, index: int) -> str | None:
-        """SLURM's id of one element. submitit submits a lone element as a plain job."""
+        """SLURM's id of one element. submitit submits a single element as a plain job."""
         if self.job is None or len(self.elements) == 1:
             return self.job
         return f"{self.job}_{index}"
@@ -56,10 +56,10 @@ class Place(NamedTuple):
 
 
 class Submission(NamedTuple):
-    """Where a run or a target was submitted last, as its own folder says: ``submitted.json``.
+    """The last submission of a run or a target, kept in its own folder as ``submitted.json``.
 
-    Only submitters write it and only owners write status.json, so neither can overwrite the other's news;
-    ``before`` (the time of the status that stood there) tells whether a status is from after the submission.
+    Only submitters write it and only owners write status.json, so neither overwrites the other's record. ``before``,
+    the time of the status at submission, shows whether a later status is newer.
     """
 
     sweep: str
@@ -77,7 +77,7 @@ class Submission(NamedTuple):
 
 
 def status_since_submission(folder: Path, submission: Submission | None = None) -> Document | None:
-    """A run's or target's status, if its owner has written it since it was submitted last, else None."""
+    """The status of a run or a target if its owner wrote it after the last submission, else None."""
     submission = submission or Submission.read(folder)
     status = read_status(folder)
     return None if status is None or submission is None or status["time"] == submission.before else status
@@ -88,7 +88,7 @@ class Task(NamedTuple):
 
     Args:
         folder: Where it lives, with its status.json and submitted.json.
-        config_folder: Whose frozen config.yaml describes it: for a target, that of one of its runs.
+        config_folder: The folder whose config.yaml describes it; for a target, the folder of one of its runs.
     """
 
     target_id: str
@@ -99,7 +99,7 @@ class Task(NamedTuple):
 
 @dataclass
 class Manifest:
-    """What manifest.json holds."""
+    """The content of manifest.json."""
 
     name: str
     experiment: str
@@ -132,7 +132,7 @@ class Manifest:
         write_json(directory / "manifest.json", document)
 
     def enter(self, array: Array, store: Store) -> int:
-        """Note an array that is about to be submitted, here and in the folder of each id; returns its number."""
+        """Record an array before it is submitted, here and in the folder of each id; returns its number."""
         number = len(self.arrays)
         array.name = f"{self.name}.{number}.{uuid.uuid4().hex[:8]}"
         self.arrays.append(array)
@@ -158,7 +158,7 @@ class Manifest:
         return (array.job for array in self.arrays if array.job is not None)
 
     def tasks(self, store: Store, number: int, index: int) -> list[Task]:
-        """What one element of one array is to do, in order."""
+        """The tasks of one element, in order."""
         array = self.arrays[number]
         return [self.task(store, array.kind, identifier) for identifier in array.elements[index]]
 

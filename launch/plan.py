@@ -1,4 +1,4 @@
-"""What a sweep would do: pure planning over jobs and the store. Submits nothing, writes nothing, needs no JAX."""
+"""What a sweep would do. Pure planning over jobs and the store: it submits nothing and writes nothing."""
 
 import hashlib
 import re
@@ -14,14 +14,14 @@ from lambda_hat.store.runs import finished
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of one sweep, and what is left to do for them.
+    """The runs of one sweep, and which of them are still to do.
 
     Args:
         name: The sweep's name: the same runs under the same experiment give the same name.
         jobs: Every distinct run, in the order in which it was asked for.
-        found: Run id -> analysis.json of the runs that are finished and so are not run again.
-        duplicates: How many jobs repeated a run that is in ``jobs`` already.
-        unbuilt: One job for each target that a missing run needs and that the store does not have.
+        found: Run id -> analysis.json of the finished runs, which are not repeated.
+        duplicates: How many of the jobs asked for a run that ``jobs`` holds already.
+        unbuilt: One job for each target that a missing run needs and the store lacks.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Plan:
 
     @property
     def missing(self) -> tuple[Job, ...]:
-        """The runs that are to be made, grouped by target so that each target's are neighbours."""
+        """The runs still to do, in groups of one target each."""
         missing = [job for job in self.jobs if job.run_id not in self.found]
         order = {target_id: index for index, target_id in enumerate(dict.fromkeys(job.target_id for job in missing))}
         return tuple(sorted(missing, key=lambda job: order[job.target_id]))
@@ -43,15 +43,15 @@ class Plan:
 
 
 def plan_jobs(jobs: Iterable[Job], store: Store, name: str | None = None) -> Plan:
-    """Dedupe ``jobs``, look up which of them the store has, and which targets must be built first.
+    """Remove duplicates from ``jobs``, and look up which runs and targets the store has.
 
     Args:
-        jobs: Validated jobs, in the order in which results shall be listed.
+        jobs: Validated jobs, in the order in which results are listed.
         store: Where results live.
-        name: The sweep's name, where the caller has one; by default it is made from the run ids.
+        name: The sweep's name; None: it is derived from the run ids.
 
     Raises:
-        ConfigError: there is no job, one run is asked for with two budgets, or the name cannot be a folder's.
+        ConfigError: there is no job, one run is asked for with two budgets, or the name is no valid folder name.
     """
     jobs = list(jobs)
     if not jobs:
@@ -72,12 +72,12 @@ def plan_jobs(jobs: Iterable[Job], store: Store, name: str | None = None) -> Pla
 
 
 def label(job: Job) -> str:
-    """A short name of what a run is, for people and for job names: ``mlp-digits-hmc-0``; never holds ``--``."""
+    """A run's short name in tables and job names: ``mlp-digits-hmc-0``. It never holds ``--``."""
     return _words(target_label(job), job.sampler_name, str(job.seed))
 
 
 def target_label(job: Job) -> str:
-    """A short name of what a target is: ``mlp-digits``."""
+    """A target's short name: ``mlp-digits``."""
     return _words(*model_and_data({"model": canonical(job.model), "data": canonical(job.data)}))
 
 
@@ -86,10 +86,10 @@ def _words(*words: str) -> str:
 
 
 def settings(jobs: Sequence[Job]) -> list[str]:
-    """What sets each run apart from the others of its kind: ``step_size=0.001 seed=1``.
+    """The fields in which each run differs from others of its kind: ``step_size=0.001 seed=1``.
 
-    A field counts if it differs among the runs whose node is of the same class: that HMC and SGLD have other
-    defaults is no news, and a table has a column for the sampler.
+    A field counts if it differs among runs whose node has the same class. The defaults of HMC and SGLD differ anyway,
+    and tables have a column for the sampler.
     """
     flat = [config_fields(job.to_dict()) for job in jobs]
     keys = {key for key in varying(flat) if (key[0], key[2]) != ("sampler", "")}
@@ -97,7 +97,7 @@ def settings(jobs: Sequence[Job]) -> list[str]:
 
 
 def _distinct(jobs: list[Job]) -> dict[str, Job]:
-    """The first job of each run id; a run's second budget would be dropped in silence, so it is refused."""
+    """The first job of each run id. A second budget for one run is refused, because one of the two would be ignored."""
     distinct: dict[str, Job] = {}
     clashes: dict[str, str] = {}
     for job in jobs:

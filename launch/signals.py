@@ -1,8 +1,8 @@
-"""Signals of an element: SLURM's warnings and the driver's, kept until the run can end well.
+"""Signals of an element: warnings from SLURM and from the driver.
 
-Handlers are installed before JAX is imported, which takes seconds. Between two chunks a signal is a flag that
-the host loop looks at; anywhere else (imports, building a target, waiting for a lease) there is nothing to
-commit and it ends the process at once, through ``finally`` blocks.
+Handlers are installed before JAX is imported, which takes seconds. While a run samples, a signal sets a flag that the
+host loop checks after each chunk. Anywhere else (imports, building a target, waiting for a lease) there is nothing to
+commit, and the signal ends the process at once through ``finally`` blocks.
 """
 
 import signal
@@ -17,7 +17,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
 class Stopped(BaseException):
-    """A signal ended the element outside a run. No ``except Exception`` may keep it from doing so."""
+    """A signal ended the element outside a run. It is no ``Exception``, so that no handler of those stops it."""
 
 
 @dataclass
@@ -31,20 +31,20 @@ class Stop(stop.Stop):
     is_heard: bool = False
 
     def install(self) -> None:
-        """Take the signals over, from submitit's handlers too, for the rest of the process."""
+        """Handle the signals, instead of submitit, for the rest of the process."""
         for number in _SIGNALS:
             signal.signal(number, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         del frame
-        # SLURM may send several (USR2, then TERM at the end of the grace time): the first says it all.
+        # SLURM may send several (USR2, then TERM at the end of the grace time); the first one counts.
         is_first, self.signum = self.signum is None, signum
         if is_first and not self.is_heard:
             raise Stopped(f"stopped by {signal.Signals(signum).name}; what was committed stays")
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
-        """While the host loop looks at the flag after each chunk."""
+        """While the block lasts, a signal only sets the flag, which the host loop checks after each chunk."""
         self.is_heard = True
         try:
             yield self

@@ -1,7 +1,7 @@
-"""A plan becomes elements: frozen configs, a manifest, arrays on SLURM or a pool of processes here.
+"""Submits a plan: frozen configs, a manifest, then arrays on SLURM or a pool of processes here.
 
-What a run is given to is written down before it can start, and once: a driver that dies anywhere in here, and
-the same command after it, neither lose a run nor start one twice.
+Each run's element is recorded once, before it can start. So if the driver dies at any point here, the same command
+neither loses a run nor starts one twice.
 """
 
 import itertools
@@ -21,17 +21,17 @@ from lambda_hat.store.sweeps import SweepRun
 
 
 class SweepStopped(RuntimeError):
-    """A signal ended the driver before its sweep; nothing is lost, and the same command goes on."""
+    """A signal ended the driver before its sweep; nothing is lost, and the same command continues."""
 
 
 def submit(plan: Plan, backend: Backend, store: Store, wait: bool = True) -> Sweep:
-    """Run what is missing of ``plan`` on ``backend``.
+    """Run the missing runs of ``plan`` on ``backend``.
 
     Args:
-        plan: What is asked for, and what the store has of it already.
+        plan: The runs, and which of them the store has.
         backend: Where to run.
         store: Where configs, manifest and results live.
-        wait: Return when every run has ended, in whatever state; else as soon as all is submitted.
+        wait: Return when every run has ended, in whatever state; otherwise as soon as all are submitted.
 
     Raises:
         ConfigError: the backend cannot hold the runs (walltime, submit limit).
@@ -39,7 +39,7 @@ def submit(plan: Plan, backend: Backend, store: Store, wait: bool = True) -> Swe
         lambda_hat.launch.local.detached.PoolDied: without waiting, on the local backend: it could not start.
         lambda_hat.launch.slurm.cluster.ClusterError: SLURM refused.
     """
-    store = Store(store.root.absolute())  # elements find it from wherever they start
+    store = Store(store.root.absolute())  # elements may start in another folder
     with terminal_reporter() as reporter:
         return _submit(plan, backend, store, reporter, wait=wait)
 
@@ -85,7 +85,7 @@ def _wait(sweep: Sweep, reporter: Reporter) -> None:
 
 
 def pack(jobs: Sequence[Job], runs_per_element: int) -> list[list[Job]]:
-    """Group runs that share a target and a sampler, and so compiled code, ``runs_per_element`` to a process."""
+    """Groups of up to ``runs_per_element`` runs that share a target and a sampler, and therefore compiled code."""
     packs: list[list[Job]] = []
     for _, group in itertools.groupby(sorted(jobs, key=_code) if runs_per_element > 1 else jobs, key=_code):
         together = list(group)
@@ -98,13 +98,13 @@ def _code(job: Job) -> tuple[str, str]:
 
 
 def freeze(plan: Plan, store: Store) -> None:
-    """Write down what the missing runs are, for elements to read."""
+    """Write the config.yaml of each missing run, which its element reads."""
     for job in plan.missing:
         write_config(store.run_dir(job.target_id, job.run_id), job.to_dict())
 
 
 def manifest_of(plan: Plan, backend: Backend, store: Store) -> Manifest:
-    """The sweep's manifest, with what earlier submissions of it entered."""
+    """The sweep's manifest, including what earlier submissions entered."""
     directory = store.sweep_dir(plan.name)
     if (directory / "manifest.json").exists():
         manifest = Manifest.load(directory)
@@ -118,7 +118,7 @@ def manifest_of(plan: Plan, backend: Backend, store: Store) -> Manifest:
 
 
 def enter_here(manifest: Manifest, plan: Plan, packs: list[list[Job]], store: Store) -> tuple[int, int]:
-    """Note what the pool is to run: the arrays of targets and of runs."""
+    """Enter the arrays of targets and of runs that the pool is to run."""
     targets = Array("targets", [[job.target_id] for job in plan.unbuilt])
     runs = Array("runs", [[job.run_id for job in jobs] for jobs in packs])
     return manifest.enter(targets, store), manifest.enter(runs, store)
@@ -127,7 +127,7 @@ def enter_here(manifest: Manifest, plan: Plan, packs: list[list[Job]], store: St
 def _run_here(
     manifest: Manifest, arrays: tuple[int, int], store: Store, reporter: Reporter, *, wait: bool
 ) -> Detached | None:
-    """The local backend: all elements through one pool, in this process, or in one that outlives it."""
+    """Run all elements in one pool: in this process, or detached in one that outlives it."""
     places = in_order(manifest, *arrays)
     if places and not wait:
         return Detached(store.sweep_dir(manifest.name), arrays)

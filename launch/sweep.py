@@ -1,6 +1,6 @@
-"""A sweep seen from outside: what became of each run, told from the store first and from SLURM where that is silent.
+"""A sweep seen from outside: the state of each run, from the store first and from SLURM where the store does not say.
 
-Nothing here needs a driver to live, or knows whether one does.
+It works with or without a living driver.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _NOT_STARTED = ("JobLaunchFailure", "0:53")  # in squeue's words and in sacct's
 
 
 class Condition(NamedTuple):
-    """What became of something submitted, and why, in a few words."""
+    """The state of something that was submitted, and the reason in a few words."""
 
     state: State
     reason: str = ""
@@ -53,7 +53,7 @@ class RunState(NamedTuple):
 
 
 class Tracker:
-    """Finds where submitted ids are now, in whatever sweep and on whatever backend they were submitted."""
+    """Finds out where submitted runs and targets are now, whatever sweep and backend they belong to."""
 
     def __init__(self, store: Store):
         self._store = store
@@ -63,12 +63,12 @@ class Tracker:
         """SLURM's id of the element; None on the local backend, and if it was never submitted."""
         array = self._array(submission)
         if array.job is None and array.is_slurm:
-            # The driver died between sbatch and noting the id: the name, which is unique, tells.
+            # The driver died between sbatch and noting the id; the name is unique.
             array.job = cluster.job_named(array.name)
         return array.job_id(submission.index)
 
     def conditions(self, submissions: Mapping[Path, Submission]) -> dict[Path, Condition]:
-        """What became of each folder's last submission, as far as its own status does not say."""
+        """The condition of each folder's last submission; for folders whose own status does not settle it."""
         try:
             jobs = {folder: self.job(submission) for folder, submission in submissions.items()}
             states = cluster.job_states(job.partition("_")[0] for job in jobs.values() if job is not None)
@@ -86,7 +86,7 @@ class Tracker:
         return conditions
 
     def _here(self, folder: Path, submission: Submission) -> Condition:
-        """On the local backend processes tell by their leases: the run's own, and the driver's."""
+        """On the local backend leases show which processes live: the run's own, and the driver's."""
         if is_held(folder):
             return Condition("running")
         status = status_since_submission(folder, submission)
@@ -151,9 +151,9 @@ class Sweep:
         return Manifest.load(self.directory)
 
     def states(self, only: Iterable[str] | None = None, *, ask: bool = True) -> list[RunState]:
-        """What became of every run, or of those whose ids are given.
+        """The state of every run, or of those whose ids are given.
 
-        Without ``ask``, SLURM and the processes here are left alone, and what the store does not tell is unknown.
+        Without ``ask``, neither SLURM nor local processes are asked, and what the store does not say is unknown.
         """
         runs = self.manifest().runs
         wanted = list(runs) if only is None else list(only)
@@ -171,18 +171,18 @@ class Sweep:
         return states
 
     def _checked(self, condition: Condition, folder: Path) -> Condition:
-        """A process may be killed between its last two writes: the result counts, not the status."""
+        """A process may be killed between its last two writes, so the result counts, not the status."""
         if condition.state in OVER:
             try:
                 frozen = read_frozen_config(folder)
                 if frozen is not None and finished(self.store, *frozen.ref[:2], frozen.budget) is not None:
                     return Condition("finished")
-            except StoreError as error:  # one damaged run is no reason to tell nothing of the others
+            except StoreError as error:  # one damaged run must not hide the others
                 return Condition(condition.state, f"{condition.reason}; {error}" if condition.reason else str(error))
         return condition
 
     def wait(self, reporter: Reporter | None = None) -> list[RunState]:
-        """Return when every run is over, however."""
+        """Return when every run is over, whatever its end."""
         latest = {state.run_id: state for state in self.states(ask=False)}
         suspects: set[str] = set()
         pause, next_question = _FIRST_PAUSE_S, 0.0
@@ -193,9 +193,9 @@ class Sweep:
             for state in self.states(waiting, ask=ask):
                 if not ask and state.condition.state == "unknown":
                     continue
-                is_told = state.status.get("state") in SETTLED or state.condition.state not in OVER
-                # On a shared filesystem files may come later than SLURM's news: a bad end is looked at twice.
-                if is_told or state.run_id in suspects:
+                is_certain = state.status.get("state") in SETTLED or state.condition.state not in OVER
+                # On a shared filesystem files may arrive after SLURM's answer, so a bad end is looked at twice.
+                if is_certain or state.run_id in suspects:
                     latest[state.run_id] = state
                     suspects.discard(state.run_id)
                 else:
@@ -204,12 +204,12 @@ class Sweep:
             if reporter is not None:
                 reporter.status(f"{self.name}: {summary(latest.values())}")
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-        with contextlib.suppress(StoreError):  # full or read-only: whoever waited is told all the same
+        with contextlib.suppress(StoreError):  # a full or read-only store must not hide the result from whoever waited
             self.record(latest.values())
         return list(latest.values())
 
     def record(self, states: Iterable[RunState]) -> None:
-        """Write down the bad ends of which no owner could tell: SLURM forgets them after a few minutes."""
+        """Write down the bad ends that no owner could record: SLURM forgets them after a few minutes."""
         for state in states:
             if (
                 state.condition.state in ("failed", "cancelled", "lost")
@@ -222,7 +222,7 @@ class Sweep:
 
 
 class _Entry(NamedTuple):
-    """What the store alone says of a run; ``condition`` None if that is not enough."""
+    """What the store alone says of a run; ``condition`` is None if that is not enough."""
 
     folder: Path
     submission: Submission | None

@@ -1,4 +1,4 @@
-"""A plan, and the results of a sweep as the store has them, as tables for people."""
+"""Tables of a plan, and of a sweep's results as the store has them."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,25 +18,25 @@ from lambda_hat.run.summary import other_code, total_seconds, with_error
 from lambda_hat.store.layout import Store, read_status
 from lambda_hat.store.runs import finished
 
-# A pipe has no width of its own: wide enough for every column.
+# Wide enough for every column where the output, such as a pipe, has no width.
 _WIDTH_OF_A_FILE = 180
 _MAX_ROWS = 200
 _MAX_NOTES = 12
 _NUMBERS = ("LLC ± MCSE", "exact", "lambda", "R-hat", "ESS", "FGE", "seconds")
-# What an element asks a cluster for, as the presets name it.
+# The resources of an element, as the presets name them.
 _RESOURCES = (
     "partition", "account", "qos", "timeout_min", "cpus_per_task", "mem_gb", "gpus_per_node", "gpu_type",
 )  # fmt: skip
 
 
 class Row(NamedTuple):
-    """One run as the store has it.
+    """One run of the table.
 
     Args:
         job: The run.
-        setting: What sets it apart from the others of the table.
-        analysis: Its analysis.json; None while there is none that covers the budget.
-        state: What became of it.
+        setting: The fields in which it differs from the others of the table.
+        analysis: Its analysis.json; None until there is one that covers the budget.
+        state: Its state.
         reason: Why, where it has no result.
     """
 
@@ -54,20 +54,20 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What to call the run in a sentence."""
+        """The run's name in a sentence."""
         doubt = " (unreliable)" if self.verdict == "unreliable" else ""
         return f"{self.job.sampler_name} {self.setting}".strip() + doubt
 
     @property
     def notes(self) -> list[str]:
-        """Why there is no result, or why not to trust it."""
+        """Why there is no result, or why it is unreliable."""
         if self.analysis is not None:
             return list(self.analysis["verdict"]["reasons"])
         return [next(iter(self.reason.strip().splitlines()), "no word why")]
 
 
 def read_rows(jobs: Sequence[Job], store: Store, conditions: Mapping[str, tuple[str, str]] | None = None) -> list[Row]:
-    """What the store knows of each run.
+    """The rows of ``jobs``.
 
     Args:
         jobs: The runs.
@@ -79,14 +79,14 @@ def read_rows(jobs: Sequence[Job], store: Store, conditions: Mapping[str, tuple[
         is_finished = finished(store, job.target_id, job.run_id, job.budget) is not None
         analysis = store.read_analysis(job.target_id, job.run_id) if is_finished else None
         status = read_status(store.run_dir(job.target_id, job.run_id)) or {}
-        told = str(status.get("state", "missing")), str(status.get("error") or "")
-        state, reason = (conditions or {}).get(job.run_id, told)
+        recorded = str(status.get("state", "missing")), str(status.get("error") or "")
+        state, reason = (conditions or {}).get(job.run_id, recorded)
         rows.append(Row(job, setting, analysis, state, reason))
     return rows
 
 
 def print_plan(plan: Plan, backend: Backend) -> None:
-    """What would run, what is found, and with which resources."""
+    """Print which runs are found, which would run, and with which resources."""
     unbuilt = {job.target_id for job in plan.unbuilt}
 
     def condition(job: Job) -> str:
@@ -134,7 +134,7 @@ def _resources(plan: Plan, backend: Backend) -> Iterator[str]:
 
 
 def _arrays(plan: Plan, targets: Sequence[str]) -> str:
-    """How many arrays SLURM's limits make of it. ``targets``: the target of each element's runs."""
+    """How many arrays SLURM's limits require. ``targets``: the target of each element's runs."""
     try:
         size = cluster.limits().array_size
     except cluster.ClusterError as error:
@@ -149,7 +149,7 @@ def _arrays(plan: Plan, targets: Sequence[str]) -> str:
 
 
 def print_results(rows: Sequence[Row]) -> None:
-    """One line a run, the reasons not to trust some, and whether samplers agree on each posterior."""
+    """Print one line a run, the reasons behind unreliable ones, and whether samplers agree on each posterior."""
     console = _console()
     console.print(results_table(rows[:_MAX_ROWS]))
     for line in [*_beyond(len(rows)), *_grouped_notes(rows), *_other_code(rows), *agreements(rows)]:
@@ -214,7 +214,7 @@ def _grouped_notes(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _other_code(rows: Sequence[Row]) -> Iterator[str]:
-    # One that this very commit made, if with uncommitted changes, is most likely of this very sweep.
+    # A result of this commit, even with uncommitted changes, is most likely of this sweep.
     analyses = [row.analysis for row in rows if row.analysis is not None]
     foreign = [found for found in analyses if found["provenance"]["commit"] != commit()["commit"]]
     makers = Counter(other_code(analysis) for analysis in foreign)

@@ -61,7 +61,8 @@ def test_the_wheel_carries_conf_and_no_tests(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"lambda_hat", "launch", "hydra_plugins"}
     # No __init__.py: any other module or package named launch comes first.
-    assert {name for name in names if name.startswith("launch/")} == {"launch/element.py", "launch/worker.py"}
+    entry_points = {f"launch/{name}.py" for name in ("element", "worker", "tune", "workflow")}
+    assert {name for name in names if name.startswith("launch/")} == entry_points
 
 
 @pytest.mark.usefixtures("warm_store")
@@ -95,6 +96,13 @@ def test_the_command_answers(installed: Path, tmp_path: Path) -> None:
 
 def test_every_door_with_a_user_s_own_launch_in_the_way(installed: Path, tmp_path: Path) -> None:
     sweep_through_every_door(installed / "python", put(tmp_path, WAYS[-1]))
+
+
+@pytest.mark.parametrize(
+    ("module", "says"), [("tune", "python -m launch.tune"), ("workflow", "N targets by M samplers")]
+)
+def test_the_modules_of_launch_answer(installed: Path, tmp_path: Path, module: str, says: str) -> None:
+    assert says in run(installed / "python", "-m", f"launch.{module}", "--help", cwd=tmp_path)
 
 
 def test_an_element_queued_by_the_last_version_starts(installed: Path, tmp_path: Path) -> None:

@@ -29,16 +29,16 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Follow sweeps of `python -m lambda_hat.sample -m ...`, and make something of their results.",
+    help="Follow sweeps of `python -m lambda_hat.sample -m ...`, and use their results.",
 )
 app.add_typer(sweeps.app)
 app.add_typer(report.app)
 app.add_typer(temperatures.app)
 app.add_typer(calibrate.app)
-app.add_typer(artifacts.app, name="artifacts", help="What is in a store, and what may leave it.")
-app.add_typer(tune.app, name="tune", help="What tuning sessions left behind.")
-app.add_typer(workflow.app, name="workflow", help="Many runs out of one file.")
-app.add_typer(promote.app, name="promote", help="Pictures of the newest finished runs, in places that stay.")
+app.add_typer(artifacts.app, name="artifacts", help="The contents of a store, and cleaning it up.")
+app.add_typer(tune.app, name="tune", help="Results of tuning sessions.")
+app.add_typer(workflow.app, name="workflow", help="Many runs from one file.")
+app.add_typer(promote.app, name="promote", help="Copy pictures of the newest finished runs to permanent places.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``lambda-hat artifacts ls | show | du | pin | gc | verify | tb``: what is in a store, and what may leave it."""
+"""``lambda-hat artifacts ls | show | du | pin | gc | verify | tb``: the contents of a store, and cleaning it up."""
 
 import json
 import time
@@ -32,10 +32,10 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or a pa
 def ls(
     store: Root = RUNS,
     target: Annotated[
-        str | None, typer.Option(help="Of this target: how its id begins, or a part of its name.")
+        str | None, typer.Option(help="Only this target: the beginning of its id, or a part of its name.")
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="Of this sampler.")] = None,
-    unreliable: Annotated[bool, typer.Option("--unreliable", help="Only results that cannot be trusted.")] = False,
+    sampler: Annotated[str | None, typer.Option(help="Only this sampler.")] = None,
+    unreliable: Annotated[bool, typer.Option("--unreliable", help="Only unreliable results.")] = False,
     since: Annotated[str | None, typer.Option(metavar="WHEN", help="Since 2026-11-22, or within 7d, 12h.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document with every run.")] = False,
 ) -> None:
@@ -56,7 +56,7 @@ def ls(
 
 @app.command()
 def show(run: RunName, store: Root = RUNS) -> None:
-    """All that the store has of one run: result, verdict, files, configuration."""
+    """One run: result, verdict, files, configuration."""
     found = Store(store)
     ref = _find(found, run)
     entry = next(entry for entry in list_runs(found) if entry["run"] == ref.run_id)
@@ -74,7 +74,7 @@ def show(run: RunName, store: Root = RUNS) -> None:
 
 @app.command()
 def du(store: Root = RUNS, as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False) -> None:
-    """What the store weighs: by kind of file, and the heaviest targets with their runs."""
+    """The size of the store, by kind of file, and of the largest targets with their runs."""
     by_kind, by_target = weigh(Store(store))
     if as_json:
         documents = {"kinds": by_kind, "targets": by_target}
@@ -89,8 +89,8 @@ def du(store: Root = RUNS, as_json: Annotated[bool, typer.Option("--json", help=
 def pin(
     names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids of runs or of targets, or parts of them.")],
     store: Root = RUNS,
-    why: Annotated[str, typer.Option(help="A word for whoever wonders later.")] = "",
-    remove: Annotated[bool, typer.Option("--remove", help="Pin them no longer.")] = False,
+    why: Annotated[str, typer.Option(help="Reason, shown by `show`.")] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="Unpin.")] = False,
 ) -> None:
     """Keep runs, or a target with all its runs, from `gc`."""
     found = Store(store)
@@ -107,13 +107,13 @@ def pin(
 @app.command()
 def gc(
     store: Root = RUNS,
-    ttl_days: Annotated[float, typer.Option(min=0, help="What was worked on more lately stays.")] = 30,
-    apply: Annotated[bool, typer.Option("--apply", help="Do it; else it is only told.")] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Bring back what the last gc moved to .trash.")] = False,
+    ttl_days: Annotated[float, typer.Option(min=0, help="Keep what was worked on within so many days.")] = 30,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; otherwise only list what would go.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Restore what the last gc moved to .trash.")] = False,
 ) -> None:
-    """Move old runs to .trash, and what nothing refers to any more.
+    """Move old runs, and files that nothing refers to, to .trash.
 
-    Stays: what is live (worked on, queued, driven), pinned, promoted, or referenced by a study.
+    Live runs (worked on, queued, in a running sweep) stay, and so do pinned, promoted and referenced ones.
     """
     from lambda_hat.launch.sweep import under_way
 
@@ -147,7 +147,7 @@ def gc(
 
 @app.command()
 def verify(store: Root = RUNS) -> None:
-    """Hash anew what ids and manifests promise, and name every file that is not what it was."""
+    """Check ids and hashes, and name every file that has changed."""
     with terminal_reporter() as reporter:
         damages = list(check(Store(store), reporter.status))
     for damage in damages:
@@ -161,7 +161,7 @@ def verify(store: Root = RUNS) -> None:
 def tb(
     experiment: Annotated[str, typer.Option(metavar="TAG", help="The runs of this experiment.")],
     store: Root = RUNS,
-    logdir: Annotated[Path | None, typer.Option(help="Where to; else tensorboard/TAG in the store.")] = None,
+    logdir: Annotated[Path | None, typer.Option(help="The folder; else tensorboard/TAG in the store.")] = None,
 ) -> None:
     """Write TensorBoard events of an experiment's runs, and print the command that shows them."""
     from lambda_hat.report.tensorboard import write_events
@@ -197,7 +197,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
 
 
 def _print_kept(items: Sequence[Item]) -> None:
-    """How many stay, by what and why."""
+    """How many stay, by kind and reason."""
     counts = Counter(
         (f"{item.kind}s" if item.kind != "trash" else "in .trash", item.kept) for item in items if item.kept
     )

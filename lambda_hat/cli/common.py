@@ -1,4 +1,4 @@
-"""What commands of `lambda-hat` share: how they refuse, where the store is, how a sweep is named."""
+"""Shared by the commands of `lambda-hat`: refusals, the store's folder, the name of a sweep."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Refused(ValueError):
-    """The command cannot be done as it was given."""
+    """The command cannot be carried out with these arguments."""
 
 
 SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="The sweep's name, or how it begins.")]

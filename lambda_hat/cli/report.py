@@ -63,7 +63,7 @@ def _records(store: Store, sweeps: "list[Sweep]", *, everything: bool) -> tuple[
 
 
 def _seen(record: Record) -> Record:
-    """A run of no sweep says that it runs until it can say something else: killed, it never does."""
+    """A run outside any sweep whose process was killed still has the state running; it is lost."""
     if record.state != "running" or is_held(record.ref.folder):
         return record
     reason = "its process ended without a word: killed, or the machine went down"

@@ -29,7 +29,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again until every run is over.")] = False,
 ) -> None:
-    """What became of each run: told from the store first, and from SLURM where that is silent."""
+    """The state of each run, from the store first and from SLURM where the store does not say."""
     found = find_sweep(sweep, store)
     if as_json:
         print(json.dumps([state.to_dict() for state in _states(found)], indent=1))
@@ -56,7 +56,7 @@ def logs(
     store: Root = RUNS,
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.")] = 40,
 ) -> None:
-    """The last lines that a run's element has printed."""
+    """The last lines that a run's element printed."""
     from lambda_hat.launch.actions import log_of
     from lambda_hat.launch.sweep import OVER
 
@@ -75,7 +75,7 @@ def logs(
 
 @app.command()
 def why(sweep: SweepName, store: Root = RUNS) -> None:
-    """Why runs have no result: every cause once, with the runs it ended."""
+    """Why runs have no result: every cause once, with the runs that it ended."""
     from lambda_hat.launch.actions import failures
 
     found = find_sweep(sweep, store)
@@ -93,10 +93,10 @@ def why(sweep: SweepName, store: Root = RUNS) -> None:
 def retry(
     sweep: SweepName,
     store: Root = RUNS,
-    finished: Annotated[bool, typer.Option("--finished", help="Make the finished runs anew, too.")] = False,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until all is over.")] = True,
+    finished: Annotated[bool, typer.Option("--finished", help="Repeat the finished runs, too.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until all runs are over.")] = True,
 ) -> None:
-    """Submit again what failed, was cancelled, lost or never submitted; nothing finished is redone."""
+    """Resubmit runs that failed, were cancelled, lost or never submitted; finished runs are kept."""
     from lambda_hat.launch.actions import retry as submit_again
     from lambda_hat.launch.sweep import summary
 
@@ -110,7 +110,7 @@ def retry(
 
 @app.command()
 def cancel(sweep: SweepName, store: Root = RUNS) -> None:
-    """End this sweep's elements and no other's. What they have committed stays; `retry` goes on from there."""
+    """End the elements of this sweep only. Their committed draws stay, and `retry` continues from there."""
     from lambda_hat.launch.actions import cancel as end
 
     found = find_sweep(sweep, store)
@@ -119,22 +119,22 @@ def cancel(sweep: SweepName, store: Root = RUNS) -> None:
 
 @app.command()
 def collect(store: Root = RUNS) -> None:
-    """Gather all runs of the store, failures too, in tables/llc_runs.parquet."""
+    """Write all runs of the store, failures included, to tables/llc_runs.parquet."""
     from lambda_hat.launch.workflows.collect import collect as gather
 
     print(f"table: {gather(Store(store))}")
 
 
 def _states(sweep: "Sweep") -> "list[RunState]":
-    """What became of each run, written down where only SLURM knew it, which forgets."""
+    """The state of each run; bad ends that only SLURM knows are written down, because SLURM forgets them."""
     states = sweep.states()
-    with contextlib.suppress(StoreError):  # somebody else's store may be looked at, too
+    with contextlib.suppress(StoreError):  # another user's store may be read-only
         sweep.record(states)
     return states
 
 
 def _status_table(name: str, states: "Sequence[RunState]") -> Table:
-    """What went wrong first, then what is under way, then the rest."""
+    """Failures first, then unfinished runs, then finished ones."""
     from lambda_hat.launch.sweep import summary
 
     order = (

@@ -13,7 +13,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def tune() -> None:
-    """What tuning sessions left behind."""
+    """Results of tuning sessions."""
 
 
 def optuna(

@@ -26,12 +26,12 @@ OVERRIDES = "overrides"
 
 
 def read_document(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; interpolations (``${oc.env:NAME,default}``) are resolved.
+    """Read the mapping in a YAML file and resolve interpolations (``${oc.env:NAME,default}``).
 
-    A path that does not exist, and begins with ``conf/``, is looked for among the files that are shipped.
+    A path that begins with ``conf/`` and does not exist is looked up among the shipped files.
 
     Raises:
-        ConfigError: there is no such file, or it is no mapping.
+        ConfigError: there is no such file, or it holds no mapping.
     """
     path = Path(path)
     if not path.exists() and path.parts[:1] == ("conf",):
@@ -50,11 +50,11 @@ def read_document(path: str | Path) -> dict[str, Any]:
 def apply_sets(document: dict[str, Any], sets: Iterable[str]) -> None:
     """Set ``key=value`` pairs in ``document``: ``experiment=x``, ``targets[0].model=wide``, ``overrides.budget=quick``.
 
-    Values are read as on the command line of `lambda_hat.sample`. A key that nobody knows is set too: whoever
-    validates the document names its kin.
+    Values are read as on the command line of `lambda_hat.sample`. Unknown keys are set too; validation refuses them and
+    suggests similar ones.
 
     Raises:
-        ConfigError: every pair that cannot be read or has no place.
+        ConfigError: every pair that cannot be read or set.
     """
     faults: list[str] = []
     for text in sets:
@@ -93,7 +93,7 @@ def _put(node: Any, parts: list[str], value: Any) -> None:
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf: ``{training: {steps: 5}}`` and ``{training.steps: 5}`` say the same."""
+    """(dotted key, value) of every leaf; ``{training: {steps: 5}}`` and ``{training.steps: 5}`` are equal."""
     for key, value in node.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(cast(Mapping[str, Any], value), f"{prefix}{key}.")
@@ -123,7 +123,7 @@ def _value_text(value: Any) -> str:
 
 @contextmanager
 def presets_loader() -> Iterator[ConfigLoader]:
-    """Hydra's loader of conf/, for as long as the block lasts."""
+    """Hydra's loader of conf/ while the block lasts."""
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
 

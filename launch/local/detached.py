@@ -1,7 +1,7 @@
-"""The local backend with ``wait=false``: its pool in a process of its own, this module.
+"""The local backend with ``wait=false``: its pool in a process of its own.
 
-It takes the sweep's lease over from the driver that started it, so that ``status`` sees it at work, ``cancel``
-ends it, and the same command finds it there.
+That process takes over the sweep's lease from the driver that started it, so ``status`` sees it at work, ``cancel``
+ends it, and a repeated command finds it.
 """
 
 import os
@@ -42,7 +42,7 @@ class Detached:
             )  # fmt: skip
 
     def take_over(self) -> None:
-        """Return when it has the sweep in hand; the caller must have let go of it.
+        """Return when the process holds the sweep's lease, which the caller must have released.
 
         Raises:
             PoolDied: it ended before.
@@ -57,11 +57,11 @@ class Detached:
 
 
 class PoolDied(RuntimeError):
-    """The elements of a sweep have no pool to run in."""
+    """The pool of a sweep ended as it started."""
 
 
 def main(arguments: list[str]) -> None:
-    """Claim the sweep as soon as the driver lets go of it, and run its elements."""
+    """Claim the sweep as soon as the driver releases it, and run its elements."""
     sweep_dir, of_targets, of_runs = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     with _claimed(sweep_dir):
         manifest, store = Manifest.load(sweep_dir), Store(sweep_dir.parents[1])

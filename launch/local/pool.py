@@ -1,9 +1,8 @@
-"""The local backend: the elements of a sweep in a bounded pool of processes, cores shared fairly.
+"""The local backend: the elements of a sweep in a bounded pool of processes that share the cores fairly.
 
-The same elements as on SLURM, made by workers, each of which takes one after another:
-:mod:`lambda_hat.launch.local.worker`. A process that has threads (JAX) is never forked. They are in sessions of their
-own, so the driver alone decides what Ctrl-C means, and its death, even by SIGKILL, leaves what runs to end well by
-itself.
+Workers (:mod:`lambda_hat.launch.local.worker`) run the same elements as on SLURM, one after another. They are spawned,
+because a process with threads, such as JAX's, must not be forked. They have sessions of their own, so the driver alone
+decides what Ctrl-C means, and elements end normally even if the driver is killed.
 """
 
 import os
@@ -25,20 +24,20 @@ from lambda_hat.sampling.devices import fits_one_core, usable_cores
 from lambda_hat.store.layout import Store, write_status
 
 _SECONDS_BETWEEN_POLLS = 0.05
-# A process keeps the programs of each target and sampler that it has met; beyond so many it makes room for a new one.
+# A process keeps the compiled programs of each target and sampler; beyond this many pairs a new process is started.
 _MOST_KINDS = 16
 
 
 @dataclass
 class Pool:
-    """Runs elements until none is left, or for as long as somebody adds some.
+    """Runs elements until none is left, or for as long as more are added.
 
     Args:
         manifest: The sweep.
         store: Where it lives.
         backend: How many elements at once; by default one for each core.
-        places: The elements to run, in order; an element of runs starts when its own targets are done with.
-        reporter: Who is told.
+        places: The elements to run, in order; an element of runs starts once its targets are built or have failed.
+        reporter: Gets progress and warnings.
     """
 
     manifest: Manifest
@@ -66,7 +65,7 @@ class Pool:
         self.settle()
 
     def add(self, places: Iterable[Place]) -> None:
-        """More elements, to be started by a later ``step``."""
+        """Add elements, which a later ``step`` starts."""
         for place in places:
             self._tasks[place] = self.manifest.tasks(self.store, *place)
             self._waiting.append(place)
@@ -99,7 +98,7 @@ class Pool:
         self.settle()
 
     def settle(self) -> None:
-        """Say of what has not been started that it will not be."""
+        """Mark elements that were never started as interrupted."""
         for place in self._waiting:
             for task in self._tasks[place]:
                 _settle(task, "interrupted", "the driver was stopped before this was started")
@@ -137,13 +136,13 @@ class Pool:
         return task.run_id is not None and fits_one_core(self.store.read_meta(task.target_id))
 
     def _share(self, claimants: int) -> list[int]:
-        """A fair part of the idle cores; the least busy core if all are taken."""
+        """A fair share of the idle cores; the least busy core if none is idle."""
         used = Counter(core for worker in self._busy() for core in worker.cores)
         idle = [core for core in self._cores if not used[core]]
         return idle[: max(1, len(idle) // claimants)] or [min(self._cores, key=lambda core: used[core])]
 
     def _fail_without_target(self, tasks: list[Task]) -> bool:
-        """Whether these are runs whose target has failed; they are told so without a process."""
+        """Whether these are runs whose target has failed; they are then marked as failed without a process."""
         target_id = tasks[0].target_id
         folder = self.store.target_dir(target_id)
         if tasks[0].run_id is None or self.store.read_meta(target_id) is not None:
@@ -156,7 +155,7 @@ class Pool:
         return True
 
     def _start(self, place: Place, cores: list[int]) -> None:
-        """Give the element to an idle worker on just these cores, or to a new one in the place of those on some."""
+        """Give the element to an idle worker on exactly these cores, or to a new one that replaces some."""
         kinds = {(task.target_id, self._sampler(task)) for task in self._tasks[place]}
         idle = [worker for worker in self._workers if worker.place is None]
         fit = (worker for worker in idle if worker.cores == cores and len(worker.kinds | kinds) <= _MOST_KINDS)
@@ -185,7 +184,7 @@ class Pool:
         return {**inherited, **self.backend.environment()}
 
     def _reap(self) -> bool:
-        """Note which elements have ended, and how; whether any did."""
+        """Record which elements have ended, and how; returns whether any did."""
         before = len(self._busy())
         for worker in list(self._workers):
             code = worker.exit_code()
@@ -200,7 +199,7 @@ class Pool:
         return len(self._busy()) < before
 
     def _explain(self, worker: Worker, place: Place, code: int) -> None:
-        """Say why an element has ended otherwise than well, where it did not do so itself."""
+        """Record why an element ended badly if it did not do so itself."""
         if code == EXIT_INTERRUPTED:
             if self.stopped_by is None and place not in self._called_off:
                 words = "was stopped from outside; the same command goes on with it"
@@ -209,7 +208,7 @@ class Pool:
             self._blame(place, f"{_cause(code)}; its log: {worker.log}")
 
     def _blame(self, place: Place, cause: str) -> None:
-        """Record the end of a process that could not do so itself, and give its untouched runs another process."""
+        """Record the end of a process that could not do so itself, and requeue its untouched runs."""
         untouched = False
         blamed = False
         for task in self._tasks[place]:

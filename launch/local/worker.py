@@ -1,10 +1,9 @@
-"""A process of the local backend that makes one element after another, so that JAX starts once and not once a run.
+"""A process of the local backend that runs one element after another, so that JAX starts once and not for every run.
 
 The pool holds a :class:`Worker`; the process is ``python -m lambda_hat.launch.local.worker SWEEP_DIR``. It reads
-``ARRAY INDEX`` from standard input, works, answers a line on standard output, and waits for the next element. Only an
-element that ended well is answered: any other end is an exit code, and the end of the process too, so that nothing a
-failure has left there reaches the next run. When standard input ends, by the pool's word or its death, so does the
-process.
+``ARRAY INDEX`` from standard input, runs the element, answers a line on standard output, and waits for the next one.
+Any other end than success ends the process with an exit code, so that no state of a failure reaches the next run. The
+process ends when standard input does, because the pool closed it or died.
 """
 
 import contextlib
@@ -35,14 +34,14 @@ class Worker:
     Args:
         sweep_dir: The sweep's folder in the store, absolute.
         place: Its first element.
-        cores: Where it may run.
-        environment: What it finds, beside what its cores say.
+        cores: The cores it may run on.
+        environment: Its environment, to which the variables that limit threads are added.
     """
 
     def __init__(self, sweep_dir: Path, place: Place, cores: list[int], environment: Mapping[str, str]):
         self._sweep_dir, self.cores = sweep_dir, cores
         self.place: Place | None = None
-        self.kinds: set[tuple[str, str | None]] = set()  # targets and samplers that it has met
+        self.kinds: set[tuple[str, str | None]] = set()  # pairs of target and sampler that it has run
         self.log = element_log(sweep_dir, place)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         shares = dict.fromkeys(_THREADS, str(len(cores)))
@@ -55,7 +54,7 @@ class Worker:
         self.give(place)
 
     def give(self, place: Place) -> None:
-        """Hand it an element. If it has died meanwhile, its exit code tells."""
+        """Send it an element. If it has died, its exit code shows that later."""
         assert self._popen.stdin is not None
         self.place, self.log = place, element_log(self._sweep_dir, place)
         with contextlib.suppress(BrokenPipeError):
@@ -63,12 +62,12 @@ class Worker:
 
     @property
     def answers(self) -> int:
-        """Readable when its element has ended well, or the process anyhow."""
+        """File descriptor that is readable when its element has succeeded or the process has ended."""
         assert self._popen.stdout is not None
         return self._popen.stdout.fileno()
 
     def has_answered(self) -> bool:
-        """Whether its element has ended well; true once for each."""
+        """Whether its element has succeeded; true once for each element."""
         return bool(select.select([self.answers], [], [], 0)[0]) and os.read(self.answers, 1) == _DONE
 
     def exit_code(self) -> int | None:
@@ -80,7 +79,7 @@ class Worker:
         self._popen.send_signal(number)
 
     def dismiss(self) -> None:
-        """Let it end when its element does; one that has none is waited for."""
+        """Let it end after its element; an idle one is waited for."""
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
         self._popen.stdin.close()
@@ -90,14 +89,14 @@ class Worker:
 
 
 def main(arguments: list[str]) -> None:
-    """Its cores, its signals, and its elements until there are no more."""
+    """Set signals and cores, then run elements until there are no more."""
     stop = Stop()
     stop.install()
     cores = os.environ.get(CORES)
     if cores and hasattr(os, "sched_setaffinity"):
-        # Before JAX is imported: XLA makes as many threads as it finds cores.
+        # Before JAX is imported, because XLA starts a thread for each core it finds.
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-    # The pipes move away from where runs, and what they start, would read and write.
+    # Runs, and what they start, must not read from or write to the pipes.
     orders, answers = os.fdopen(os.dup(0)), os.dup(1)
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -108,7 +107,7 @@ def main(arguments: list[str]) -> None:
             os.write(answers, _DONE)
     except Stopped:
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:  # the pool has died: there is nobody to answer to
+    except BrokenPipeError:  # the pool has died
         pass
 
 

@@ -1,8 +1,8 @@
-"""What SLURM knows: its limits, the states of jobs, and the few commands that change them.
+"""SLURM's limits, the states of jobs, and the few commands that change them.
 
-States come from one ``squeue`` for what the controller still remembers and, only where that is not enough, one
-``sacct``. A cluster without accounting has no sacct: then a job that the controller has forgotten is simply
-absent. A question that could not be asked raises :class:`ClusterError`: unknown is never "gone".
+States come from one ``squeue`` for what the controller still remembers and, only if that is not enough, one ``sacct``.
+On a cluster without accounting a job that the controller has forgotten is absent. If SLURM does not answer,
+:class:`ClusterError` is raised: unknown never counts as "gone".
 """
 
 import getpass
@@ -20,7 +20,7 @@ _WORD, _WORD_LENGTH = "lambda_hat: ", 500
 
 
 class ClusterError(RuntimeError):
-    """SLURM could not be asked, or refused: the command and its words."""
+    """SLURM did not answer, or refused; the message has the command and SLURM's words."""
 
 
 class JobState(NamedTuple):
@@ -38,12 +38,12 @@ class JobState(NamedTuple):
 
     @property
     def is_live(self) -> bool:
-        """Whether it may still run."""
+        """Whether it runs, or may still run."""
         return self.state in _PASSING
 
     @property
     def is_held(self) -> bool:
-        """Whether it waits for somebody to release it, as after a failed launch."""
+        """Whether it waits to be released, as after a failed launch."""
         return self.state in ("REQUEUE_HOLD", "SPECIAL_EXIT") or (
             self.state == "PENDING" and "held" in self.reason.lower()
         )
@@ -74,7 +74,7 @@ def _ask(*command: str) -> str:
 
 
 def limits() -> Limits:
-    """The controller's limits, and this user's where accounting keeps some."""
+    """The controller's limits, and this user's if accounting has any."""
     config = dict(re.findall(r"^(\w+)\s*=\s*(\S+)", _ask("scontrol", "show", "config"), re.MULTILINE))
     jobs = [int(config["MaxJobCount"])]
     if config.get("AccountingStorageType", "").endswith("slurmdbd"):
@@ -95,7 +95,7 @@ def _user() -> str:
 
 
 def queued_elements() -> int:
-    """How many elements of this user are queued or running, of this sweep or not."""
+    """How many elements of this user are queued or running, in any sweep."""
     return len(_ask("squeue", "--noheader", "--array", "--user", _user(), "--format", "%i").split())
 
 
@@ -130,7 +130,7 @@ def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
 
 
 def from_squeue(jobs: list[str]) -> dict[str, JobState]:
-    """What the controller knows of the elements of ``jobs``: all that live, and for some minutes those that ended."""
+    """The controller's records of the elements of ``jobs``: live ones, and for some minutes those that ended."""
     try:
         shown = _ask("squeue", "--noheader", "--array", "--states", "all", "--jobs", ",".join(jobs),
                      "--format", "%i|%T|%r|%k")  # fmt: skip
@@ -147,7 +147,7 @@ def from_squeue(jobs: list[str]) -> dict[str, JobState]:
 
 
 def from_sacct(jobs: list[str]) -> dict[str, JobState]:
-    """What accounting knows of the elements of ``jobs``, a few seconds late."""
+    """The accounting records of the elements of ``jobs``, which come a few seconds late."""
     shown = _ask("sacct", "--noheader", "--parsable2", "--allocations", "--jobs", ",".join(jobs),
                  "--format", "JobID,State,ExitCode")  # fmt: skip
     states: dict[str, JobState] = {}
@@ -184,17 +184,17 @@ def state_of(job_id: str) -> str:
 
 
 def leave_word(job_id: str, word: str) -> None:
-    """Keep a sentence with a live element, as its comment: the controller tells it for as long as it knows the job."""
+    """Keep a sentence as the comment of a live element, for as long as the controller remembers the job."""
     _ask("scontrol", "update", f"JobId={job_id}", f"Comment={_WORD}{' '.join(word.split())[:_WORD_LENGTH]}")
 
 
 def requeue(job_id: str) -> None:
-    """Have an element start again, once it has ended."""
+    """Requeue an element, which starts again once it has ended."""
     _ask("scontrol", "requeue", job_id)
 
 
 def cancel(job_ids: Iterable[str]) -> None:
-    """End elements, queued or running. What has ended already is no fault."""
+    """End elements, queued or running; those that have ended already are ignored."""
     ids = list(job_ids)
-    for start in range(0, len(ids), 500):  # a command line has an end
+    for start in range(0, len(ids), 500):  # the length of a command line is limited
         _ask("scancel", "--quiet", *ids[start : start + 500])

@@ -1,4 +1,4 @@
-"""Submission to SLURM: arrays as large as it allows, each waiting for its own targets and for nothing else."""
+"""Submits job arrays to SLURM: as large as it allows, each waiting for its own targets only."""
 
 import time
 from collections import deque
@@ -20,12 +20,12 @@ from lambda_hat.run.progress import Reporter
 from lambda_hat.store.layout import Store
 
 _SECONDS_BETWEEN_TRIES = 5.0
-# Runs of unbuilt targets are in arrays of their own; beyond so many, targets share one, as sbatch takes a while.
+# Each unbuilt target's runs get an array; beyond this many, targets share arrays, because sbatch is slow.
 _MAX_GROUPS = 64
 
 
 class _Group(NamedTuple):
-    """Elements that may start at the same time: when all of ``targets`` are done with."""
+    """Elements that may start once all of ``targets`` are built or have failed."""
 
     kind: Kind
     elements: deque[list[str]]
@@ -33,13 +33,13 @@ class _Group(NamedTuple):
 
 
 class Submitter:
-    """Sends the arrays of a sweep, and keeps its manifest true meanwhile.
+    """Submits the arrays of a sweep, and records them in its manifest.
 
     Args:
         manifest: The sweep's, whose lease the caller holds.
         backend: What each element asks for.
         store: Where it all lives.
-        reporter: Who is told.
+        reporter: Gets progress and warnings.
     """
 
     def __init__(self, manifest: Manifest, backend: Backend, store: Store, reporter: Reporter):
@@ -49,8 +49,8 @@ class Submitter:
     def submit(self, plan: Plan, packs: list[list[Job]], *, wait: bool) -> None:
         """Submit what is missing of ``plan`` and not queued yet.
 
-        Where the submit limit leaves room for a part only, the rest follows as room appears (``wait``), or all is
-        refused before anything is submitted.
+        If the submit limit has room for a part only, the rest follows as room appears (``wait``); without ``wait`` all
+        is refused before anything is submitted.
         """
         self._recover()
         groups = self._groups(plan, packs)
@@ -74,7 +74,7 @@ class Submitter:
                     room = self._room()
 
     def _recover(self) -> None:
-        """Note the ids of arrays that a driver submitted just before it died."""
+        """Record the ids of arrays that a driver submitted just before it died."""
         for array in self._manifest.arrays:
             if array.job is None and array.is_slurm:
                 array.job = cluster.job_named(array.name)
@@ -84,7 +84,7 @@ class Submitter:
         return self._limits.jobs - cluster.queued_elements()
 
     def _groups(self, plan: Plan, packs: list[list[Job]]) -> list[_Group]:
-        """Targets first, then runs whose target stands, then runs by the targets they wait for."""
+        """Targets first, then runs whose target is built, then runs grouped by the targets they wait for."""
         queued = self._queued(plan)
         packs = [kept for pack in packs if (kept := [job for job in pack if job.run_id not in queued])]
         needed = {pack[0].target_id for pack in packs}
@@ -101,7 +101,7 @@ class Submitter:
         return groups
 
     def _queued(self, plan: Plan) -> set[str]:
-        """Ids of runs and targets, missing in the store, that some element of any sweep is to make."""
+        """Ids of runs and targets, missing in the store, that an element of any sweep is to make."""
         folders = {job.run_id: self._store.run_dir(job.target_id, job.run_id) for job in plan.missing}
         folders |= {job.target_id: self._store.target_dir(job.target_id) for job in plan.unbuilt}
         waiting: dict[Path, Submission] = {}
@@ -121,7 +121,7 @@ class Submitter:
         return queued
 
     def _send(self, group: _Group, size: int) -> bool:
-        """Submit the next ``size`` elements of a group as one array; False if SLURM had no room after all."""
+        """Submit the next ``size`` elements of a group as one array; False if SLURM had no room."""
         after = self._dependencies(group.targets)
         elements = [group.elements.popleft() for _ in range(size)]
         array = Array(group.kind, elements, group.targets, is_slurm=True)
@@ -129,7 +129,7 @@ class Submitter:
         try:
             array.job = self._sbatch(array, number, after)
         except (FailedJobError, FailedSubmissionError) as error:
-            # The array stays in the manifest, without a job: its runs' folders point to it until they are sent again.
+            # The array stays in the manifest without a job; its runs' folders point to it until they are resubmitted.
             if "SubmitJob" not in str(error) and "SubmitLimit" not in str(error):
                 raise cluster.ClusterError(f"sbatch refused an array of {size}: {str(error).strip()}") from error
             group.elements.extendleft(reversed(elements))
@@ -139,7 +139,7 @@ class Submitter:
         return True
 
     def _dependencies(self, targets: Iterable[str]) -> list[str]:
-        """Jobs that are to build those of ``targets`` about which nothing is decided yet."""
+        """Jobs that build those of ``targets`` that are neither built nor have failed."""
         places = self._manifest.places()
         tracker = Tracker(self._store)
         jobs: list[str | None] = []

@@ -1,7 +1,7 @@
-"""Where the studies live: an SQLite file under the store for one driver, or PostgreSQL by URL for several.
+"""The database of the studies: an SQLite file in the store for one driver, or PostgreSQL by URL for several.
 
-A database may go away for a while: work on it is begun anew until it answers, so every piece of work must be one
-that can be begun anew.
+A database may be unreachable for a while. Work on it is repeated until it answers, so every piece of work must be
+repeatable.
 """
 
 import contextlib
@@ -28,15 +28,15 @@ _RECYCLE_S = 1800  # firewalls forget connections that were silent for longer
 
 
 class DatabaseGone(RuntimeError):
-    """The database has not answered for so long that the driver gives up; nothing is lost."""
+    """The database has not answered for so long that the driver gives up. Nothing is lost."""
 
 
 class Database:
-    """A storage of Optuna's, and who may change a study in it.
+    """A storage of Optuna, and the right to change a study in it.
 
     Args:
-        url: Of SQLAlchemy.
-        reporter: Who is told of outages.
+        url: SQLAlchemy's URL.
+        reporter: Gets warnings of outages.
     """
 
     def __init__(self, url: str, reporter: Reporter):
@@ -60,12 +60,12 @@ class Database:
         options = {"pool_pre_ping": True, "pool_recycle": _RECYCLE_S, "connect_args": {"connect_timeout": 10}}
         engine = create_engine(self.url, **options)
         with engine.begin() as connection:
-            # Two drivers that make the tables at once would trip over each other.
+            # Two drivers that create the tables at once would fail.
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('lambda_hat tables'))"))
             return engine, RDBStorage(self.url, engine_kwargs=options)
 
     def patiently(self, work: Callable[[], T]) -> T:
-        """``work()``, begun anew for as long as the database does not answer.
+        """``work()``, repeated while the database does not answer.
 
         Raises:
             DatabaseGone: it has not answered for a quarter of an hour.
@@ -98,8 +98,8 @@ class Database:
         """The right to add trials to ``study`` and to take over others' while the block runs; None if another driver
         has it now.
 
-        It ends with its transaction, and so with a driver or a connection that dies; the function that is given
-        raises if it has ended already. With SQLite the one driver always has it.
+        It lasts as long as its transaction, and so ends with a driver or a connection that dies. The function that is
+        yielded raises if it has ended. With SQLite the only driver always has it.
         """
         if not self.is_shared:
             yield lambda: None
@@ -119,7 +119,7 @@ class Database:
 
 
 def _choose_journal(path: Path) -> None:
-    """How SQLite commits: by one flush to the disk where it may, instead of four.
+    """Choose how SQLite commits: with one flush to the disk, if the filesystem allows it, instead of four.
 
     The write-ahead log is as durable, but its readers (a dashboard) must be on the driver's machine:
     https://www.sqlite.org/wal.html. The choice is kept in the file.
@@ -140,7 +140,7 @@ def _is_local(folder: Path) -> bool:
 
 
 def _is_outage(error: BaseException | None) -> bool:
-    """Whether a connection failed, here or in what led to this, rather than what was asked of it."""
+    """Whether a connection failed, here or in the cause, rather than the statement."""
     while error is not None:
         # Optuna may ask on in a session whose connection has just failed: PendingRollbackError.
         if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError | exc.PendingRollbackError):

@@ -1,4 +1,4 @@
-"""What must stay as it is for the trials of a study to be comparable, and what to say when it did not."""
+"""The settings that make the trials of a study comparable, and what to say when they were changed."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from lambda_hat.launch.tuning.schema import Tuning
 
 
 def definition(tuning: Tuning, case: Case, method: Method) -> dict[str, Any]:
-    """What must stay as it is for the trials of a study to be comparable."""
+    """The settings that must not change while a study goes on."""
     return {
         "search_space": {method.name: {name: _given(dimension) for name, dimension in method.space.items()}},
         "sampler": method.config["sampler"],
@@ -26,7 +26,7 @@ def _given(node: Any) -> dict[str, Any]:
 
 
 def edited(name: str, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What was changed since the study was begun, and how to go on."""
+    """What was changed since the study was begun, and the way out."""
     changes = list(_changes(known, wanted))
     return (
         f"study {name} was begun with other settings, so its trials cannot be compared with new ones: "

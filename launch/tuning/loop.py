@@ -1,7 +1,7 @@
-"""The driver's loop: look at what runs, tell what has ended, prune, refill, submit; until every study is full.
+"""The driver's loop: check the runs, tell ended trials, prune, refill and submit, until every study is full.
 
-It keeps nothing in its head that a crash would lose: a trial's state is in the database, its run's in the store, and
-what is submitted in the run's folder and the sweep's manifest.
+A crash loses nothing: a trial's state is in the database, its run's state in the store, and its submission in the
+run's folder and the sweep's manifest.
 """
 
 import time
@@ -42,14 +42,14 @@ class Runs(Protocol):
 
 @dataclass
 class TunedProblem:
-    """A problem under way.
+    """A problem that is being tuned.
 
     Args:
         case: The problem.
-        folder: Where its ref.json and its trials are kept.
+        folder: The folder of its ref.json and its trials.
         studies: One for each method.
-        reference: What they are held against, once its run is done.
-        failure: Why there is none.
+        reference: The value that trials are compared with; None until its run has ended.
+        failure: Why there is no reference.
         retries: How often the reference's process was killed.
     """
 
@@ -67,10 +67,10 @@ class Tuner:
 
     Args:
         tuning: The configuration.
-        store: Where all is kept.
+        store: The store of runs and studies.
         problems: The problems.
         runs: Where runs are made.
-        reporter: Who is told.
+        reporter: Gets progress and warnings.
     """
 
     tuning: Tuning
@@ -83,10 +83,10 @@ class Tuner:
     _leaving: dict[str, dict[str, Job]] = field(default_factory=dict)
     _next_question: float = 0.0
     _next_round: dict[str, float] = field(default_factory=dict)
-    _told: int = 0
+    _num_ended: int = 0
 
     def run(self) -> None:
-        """Return when every study is full, or a signal asked to stop."""
+        """Return when every study is full or a signal asks to stop."""
         for tuned in self.problems:
             self._queue(tuned.case.reference)
         while not self.runs.is_stopped and not self._turn():
@@ -96,7 +96,7 @@ class Tuner:
                 time.sleep(_SECONDS_BETWEEN_STEPS)
 
     def _turn(self) -> bool:
-        """Once around; whether all is done."""
+        """One round; whether all is done."""
         self._send()
         ask = time.monotonic() >= self._next_question
         if ask:
@@ -110,7 +110,7 @@ class Tuner:
                     self._advance(tuned, study, states, ask=ask)
         self._send()
         live = sum(len(study.live) for study in self._studies())
-        self.reporter.status(f"{self._told} trials have ended, {live} are in flight")
+        self.reporter.status(f"{self._num_ended} trials have ended, {live} are in flight")
         return all(tuned.failure is not None or self._is_full(tuned) for tuned in self.problems)
 
     def _studies(self) -> list[Study]:
@@ -129,7 +129,7 @@ class Tuner:
             self._unsent[job.run_id] = job
 
     def _send(self) -> None:
-        """Submit all that is to be submitted as one batch."""
+        """Submit everything that waits, as one batch."""
         if self._unsent:
             jobs = list(self._unsent.values())
             self.runs.send(jobs)
@@ -220,12 +220,12 @@ class Tuner:
     def _tell(self, tuned: TunedProblem, study: Study, live: LiveTrial, state: str, found: Measured | None) -> None:
         metrics = self._record(tuned, study, live, state, found)
         study.tell(live, state, metrics["value"], metrics)
-        self._told += 1
+        self._num_ended += 1
 
     def _record(
         self, tuned: TunedProblem, study: Study, live: LiveTrial, state: str, found: Measured | None
     ) -> dict[str, Any]:
-        """metrics.json, which a trial that is told has."""
+        """Write the metrics.json of a trial that is about to end."""
         assert tuned.reference is not None
         value = None
         if state == "COMPLETE":

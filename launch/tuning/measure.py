@@ -1,7 +1,7 @@
-"""What a trial came to: its own prefix of its run's trace, at its own budget.
+"""Measures a trial on its own prefix of its run's trace, at its own budget.
 
-A run may be longer than a trial of it (another trial, which differs in its length only, went further). Where it would
-have stopped for this trial is read from the run's history: (draws, gradients, seconds) after every chunk.
+A run may be longer than a trial of it, because another trial that differs in length only went further. The run's
+history, (draws, gradients, seconds) after every chunk, shows where it would have stopped for this trial.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from lambda_hat.estimation.estimate import Setting, estimate, quick_llc
 from lambda_hat.launch.tuning.schema import Objective
 from lambda_hat.store.trace_file import read_loss, read_trace_file
 
-# The objective is looked at after so many equal parts of the budget, and last at its end.
+# The objective is measured after each of this many equal parts of the budget.
 NUM_RUNGS = 5
 
 
 class Cost(NamedTuple):
-    """How far a run had come: draws a chain, per-row gradients over all chains, seconds of computation."""
+    """How far a run went: draws a chain, per-row gradients over all chains, seconds of computation."""
 
     draws: int
     gradients: int
@@ -29,15 +29,15 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """A trial's numbers; LLC and error are None where they cannot be had.
+    """A trial's numbers; LLC and error are None if they are not finite.
 
     Args:
         llc: The LLC of the trial's own draws.
         mcse: Its Monte Carlo standard error.
-        cost: What those draws cost, warm-up included.
-        fge: The same in full-gradient evaluations.
+        cost: The cost of those draws, warm-up included.
+        fge: That cost in full-gradient evaluations.
         is_reliable: The verdict.
-        reasons: Why not.
+        reasons: Why it is unreliable.
     """
 
     llc: float | None
@@ -49,11 +49,11 @@ class Measured:
 
 
 def measured(analysis: Mapping[str, Any], folder: Path, budget: Budget) -> Measured:
-    """What the trial with ``budget`` came to.
+    """Measure the trial with ``budget``.
 
     Args:
         analysis: The run's analysis.json.
-        folder: The run's folder, whose trace is read if the trial's part is not all of it.
+        folder: The run's folder; its trace is read if the trial is only a part of the run.
         budget: The trial's.
     """
     whole = _end(analysis)
@@ -74,7 +74,7 @@ def measured(analysis: Mapping[str, Any], folder: Path, budget: Budget) -> Measu
 
 
 def own_draws(history: Sequence[Cost], budget: Budget, most: int) -> int:
-    """Where a run with this budget stops, as the host loop does: after the chunk that reaches a limit."""
+    """Draws after which a run with this budget stops: after the chunk that reaches a limit, as in the host loop."""
     for cost in history:
         if budget.draws is not None and cost.draws >= budget.draws:
             return min(budget.draws, most)
@@ -84,7 +84,7 @@ def own_draws(history: Sequence[Cost], budget: Budget, most: int) -> int:
 
 
 def rungs(analysis: Mapping[str, Any], folder: Path, budget: Budget, value: "Valued") -> dict[int, float]:
-    """The objective after each part of the budget that the run reached, but the last, from its trace."""
+    """The objective after each part of the budget that the run reached, except the last, from its trace."""
     ends = {part: draws for part in range(NUM_RUNGS - 1) if (draws := _draws_at(analysis, budget, part)) is not None}
     own = own_draws(_history(analysis), budget, _end(analysis).draws)
     ends = {part: draws for part, draws in ends.items() if draws <= own}
@@ -107,7 +107,7 @@ class Valued:
 
 
 def rung_reached(budget: Budget, status: Mapping[str, Any]) -> int | None:
-    """The part of the budget that a run under way has spent, 0 being the first; None before that, and in warm-up."""
+    """The part of the budget that an unfinished run has spent, from 0; None before the first, and in warm-up."""
     if status.get("phase") != "sampling" or status.get("llc") is None:
         return None
     spent = (

@@ -1,4 +1,4 @@
-"""From a mapping to a :class:`Tuning`: what is wrong with it is refused by its name."""
+"""Validates a mapping as a :class:`Tuning`; every fault names its key."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -21,7 +21,7 @@ from lambda_hat.launch.tuning.schema import (
     Tuning,
 )  # fmt: skip
 
-# Older configurations have these; what replaced them.
+# Keys of older configurations, and what replaced them.
 _GONE = {
     "executor_map": "hydra/launcher (or --backend), one preset for the whole session",
     "per_executor": "optuna.concurrency.batch_size, and array_parallelism of the launcher preset",
@@ -29,7 +29,7 @@ _GONE = {
 
 
 def parse_tuning(config: Mapping[str, Any]) -> Tuning:
-    """Validate ``config`` (plain data) whole.
+    """Validate ``config``, plain data.
 
     Raises:
         ConfigError: every wrong key, type and range at once.
@@ -71,7 +71,7 @@ def _sentence(loc: tuple[int | str, ...], item: Any) -> str:
     return f"{key}: {message[:1].lower()}{message[1:]}, got {item['input']!r}"
 
 
-# By the last part of a key's place.
+# By the last part of a key's path.
 _SCHEMAS: dict[str, Any] = {
     "optuna": Optuna, "objective": Objective, "concurrency": Concurrency, "sampler": Search, "pruner": Pruner,
     "execution": Execution, "budget": Budgets, "store": StudyStore,

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from lambda_hat.store.layout import Document, atomic_path
 
 _STATES = {"COMPLETE": "C0", "PRUNED": "C1", "FAIL": "C3"}
-_MAX_RELATIVE = 1e3  # a penalty is off every scale
+_MAX_RELATIVE = 1e3  # penalties are left out
 
 
 def draw(rows: Sequence[Document], folder: Path) -> list[Path]:
-    """History, importance and slices of each study, and the methods against each other on each problem."""
+    """Draw history, importance and slices of each study, and a comparison of the methods on each problem."""
     studies: dict[tuple[str, str], list[Document]] = {}
     for row in rows:
         studies.setdefault((row["problem"], row["method"]), []).append(row)
@@ -25,7 +25,7 @@ def draw(rows: Sequence[Document], folder: Path) -> list[Path]:
         scored = [row for row in own if row["value"] is not None and row["value"] < _MAX_RELATIVE]
         if scored:
             title = f"{problem}: {method}"
-            # The first trial is the preset, most of whose fields need not lie in the space.
+            # The first trial is the preset, which may lie outside the space.
             tried = [row for row in scored if not row["preset"]]
             names = _varied(tried)
             drawn += [
@@ -129,7 +129,7 @@ def _slices(rows: Sequence[Document], names: Sequence[str], title: str) -> Figur
 
 
 def _comparison(by_method: Mapping[str, Sequence[Document]], problem: str) -> Figure:
-    """What each method came to within the same budget: every trial's LLC, and its best so far."""
+    """Each method within the same budget: the LLC of every trial, and the best objective so far."""
     figure, (left, right) = _figure(9, 3.5, 2)
     reference = next(iter(by_method.values()))[0]
     for index, (method, rows) in enumerate(by_method.items()):

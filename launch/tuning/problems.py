@@ -1,4 +1,4 @@
-"""From a configuration to runs: the reference of each problem, and the run that a trial's parameters stand for."""
+"""The runs of a session: the reference of each problem, and the run of a trial's parameters."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ from lambda_hat.launch.tuning.schema import Budgets, Dimension, Problem, Tuning
 
 DRAWS = "draws"  # the one field of a search space that is not the sampler's
 _OLDER_LENGTHS = ("length", "budget.draws")
-# What a problem may not set: the keys of its own, and what tuning decides.
+# Overrides that a problem may not set, and the key to use instead.
 _TAKEN = {
     "model": "problems[].model", "data": "problems[].data", "teacher": "problems[].teacher", "seed": "problems[].seed",
     "sampler": "methods and search_space", "budget": "execution.budget", "store": "store",
@@ -25,7 +25,7 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Method:
-    """One sampler on one problem, and where its fields may lie.
+    """One sampler on one problem, and its search space.
 
     Args:
         name: The preset in conf/sampler.
@@ -39,9 +39,9 @@ class Method:
     _shared: dict[str, Any] = field(default_factory=dict)
 
     def preset(self) -> dict[str, Any]:
-        """The preset as a trial: of its values those that the space holds, as long as a trial can be.
+        """The preset as a trial: its values that lie in the space, with the largest number of draws.
 
-        :meth:`job` leaves the others as they are.
+        :meth:`job` takes the other values from the preset.
         """
         values = self.config["sampler"]
         return {
@@ -51,10 +51,10 @@ class Method:
         }
 
     def job(self, params: Params) -> Job:
-        """The run that ``params`` stand for.
+        """The run with ``params``.
 
         Raises:
-            ConfigError: they make no valid run.
+            ConfigError: the run is not valid.
         """
         config = copy.deepcopy(self.config)
         for name, value in params.items():
@@ -64,11 +64,11 @@ class Method:
 
 @dataclass(frozen=True)
 class Case:
-    """A problem, composed.
+    """A composed problem.
 
     Args:
-        name: Of its folder; the same target, posterior, chains, seed and reference give the same name.
-        reference: The run that its trials are held against.
+        name: The name of its folder, derived from target, posterior, chains, seed and reference.
+        reference: The run that its trials are compared with.
         methods: The methods to tune on it.
     """
 
@@ -117,7 +117,7 @@ def _case(composer: Composer, tuning: Tuning, problem: Problem) -> Case:
 
 
 def _arguments(problem: Problem) -> Iterator[str]:
-    """``problem`` as the command line of lambda_hat.sample would say it."""
+    """``problem`` as arguments of lambda_hat.sample."""
     yield override_text("model", problem.model)
     for key in ("data", "teacher"):
         if getattr(problem, key) is not None:
@@ -147,7 +147,7 @@ def _trial(budgets: Budgets) -> dict[str, Any]:
 
 
 def _faults(method: Method) -> list[str]:
-    """A search space judged by the sampler's own schema, at both ends of every dimension."""
+    """Faults of a search space, by the sampler's own schema at both ends of every dimension."""
     faults: list[str] = []
     older = _older_names(method)
     sampler = [name for name in method.config["sampler"] if name != "_target_"]
@@ -169,7 +169,7 @@ def _faults(method: Method) -> list[str]:
 
 
 def _judged(method: Method, params: Params) -> list[str]:
-    """What the schemas say against a trial, under the name of the dimension that they name."""
+    """Faults that the schemas find in a trial, each under the name of its dimension."""
     try:
         method.job(params)
     except ConfigError as error:

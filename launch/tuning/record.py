@@ -1,4 +1,4 @@
-"""What is kept of a tuning session beside the runs: a metrics.json for each trial, ref.json for each problem."""
+"""Files of a tuning session beside its runs: metrics.json of each trial, ref.json of each problem."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,18 +11,18 @@ from lambda_hat.launch.tuning.trial import LiveTrial
 from lambda_hat.store.layout import Document, Store, read_json, write_json
 
 SCHEMA = 1
-RESOLVED = "resolved_config.yaml"  # of a namespace: its configuration with every default
+RESOLVED = "resolved_config.yaml"  # the configuration of a namespace with every default
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The value that the trials of a problem are held against.
+    """The value that the trials of a problem are compared with.
 
     Args:
         run_id: The run.
         llc: Its LLC.
-        mcse: The error of that.
-        reasons: Why it is unreliable; none if it is not.
+        mcse: Its Monte Carlo standard error.
+        reasons: Why it is unreliable; empty if it is reliable.
     """
 
     run_id: str
@@ -36,7 +36,7 @@ def studies_dir(store: Store, namespace: str) -> Path:
 
 
 def write_reference(folder: Path, analysis: Mapping[str, Any]) -> Reference | None:
-    """Keep the reference of a problem as ``ref.json``; None if its run has no finite LLC."""
+    """Write ``ref.json`` of a problem; None if its run has no finite LLC."""
     llc, mcse = analysis["llc"], analysis["llc_mcse"]
     if llc is None:
         return None
@@ -60,7 +60,7 @@ def trial_folder(study_folder: Path, number: int) -> Path:
 def metrics_of(
     live: LiveTrial, state: str, value: float | None, found: Measured | None, reference: Reference
 ) -> Document:
-    """A trial's metrics.json, but for its place."""
+    """The content of a trial's metrics.json."""
     llc = None if found is None else found.llc
     return {
         "schema": SCHEMA,
@@ -88,12 +88,12 @@ def metrics_of(
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Keep a trial's numbers; written before the trial is told, so that a told trial has them."""
+    """Write a trial's metrics.json, before Optuna is told, so that every ended trial has one."""
     write_json(folder / "metrics.json", {**metrics, "time": time.time()})
 
 
 def read_metrics(studies: Path) -> list[Document]:
-    """The metrics.json of every trial below ``studies``, with the names of its folders."""
+    """The metrics.json of every trial below ``studies``, with its namespace, problem and method."""
     found: list[Document] = []
     for path in sorted(studies.glob("*/*/*/trial-*/metrics.json")):
         namespace, problem, method = path.parts[-5:-2]

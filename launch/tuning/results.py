@@ -1,4 +1,4 @@
-"""What a session leaves: a table of all trials, the best settings as sampler presets, plots, and a summary."""
+"""The results of a session: a table of all trials, the best settings as sampler presets, plots, and a summary."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from lambda_hat.run.summary import with_error
 from lambda_hat.store.layout import Document, Store, atomic_path, write_bytes
 
 TABLE = Path("tables") / "optuna_trials.parquet"
-# A reference that errs by more than this share of what it ranks cannot rank it.
+# A reference whose error exceeds this share of a trial's cannot rank the trials.
 _LARGEST_SHARE = 1 / 3
 
 
@@ -30,9 +30,9 @@ class Best:
 
     Args:
         metrics: Its metrics.json.
-        preset: The sampler preset that was written of it.
+        preset: The sampler preset written from it.
         num_trials: Trials of the study by state.
-        of_preset: The objective of the method's preset as it is, the study's first trial; None if that failed.
+        of_preset: The objective of the method's own preset, the study's first trial; None if that failed.
     """
 
     metrics: Document
@@ -43,13 +43,13 @@ class Best:
 
 @dataclass(frozen=True)
 class Found:
-    """What :func:`gather` wrote and what there is to say.
+    """The files and notes of :func:`gather`.
 
     Args:
-        best: The best trial by problem and method; None where no trial has ended well.
+        best: The best trial by problem and method; None if no trial has completed.
         table: The table of all trials of the store.
         plots: The folder of the plots.
-        notes: Sentences for the end.
+        notes: Sentences shown at the end.
     """
 
     best: Mapping[tuple[str, str], Best | None]
@@ -88,15 +88,15 @@ def gather(store: Store, namespace: str, problems: Sequence[TunedProblem]) -> Fo
 
 
 def best_of(rows: Sequence[Document]) -> Document | None:
-    """The complete trial of the smallest objective, of the reliable ones if there are any: where a run has not
-    mixed, its error is understated."""
+    """The complete trial with the smallest objective, among the reliable ones if there are any, because a run that has
+    not mixed understates its error."""
     complete = [row for row in rows if row["state"] == "COMPLETE" and row["llc"] is not None]
     reliable = [row for row in complete if row["reliable"]]
     return min(reliable or complete, key=lambda row: row["value"], default=None)
 
 
 def write_table(store: Store, rows: Sequence[Document]) -> Path:
-    """tables/optuna_trials.parquet: one row for each trial of the store that has ended."""
+    """Write tables/optuna_trials.parquet, one row for each ended trial of the store."""
     flat = [
         {
             **{name: value for name, value in row.items() if name not in ("params", "reasons", "rungs", "schema")},
@@ -114,7 +114,7 @@ def write_table(store: Store, rows: Sequence[Document]) -> Path:
 
 
 def _column(values: list[Any]) -> list[Any]:
-    """Methods may give one name to fields of different types, and a column has one type."""
+    """``values`` of one type, which a column needs; methods may give one name to fields of different types."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float} or len(kinds) <= 1:
         return values
@@ -122,7 +122,7 @@ def _column(values: list[Any]) -> list[Any]:
 
 
 def write_preset(path: Path, problem: str, job: Job, metrics: Document) -> None:
-    """The sampler of a trial as a preset, complete with every field."""
+    """Write the sampler of a trial as a preset with every field."""
     budget = {name: value for name, value in canonical(job.budget).items() if value is not None}
     llc, reference = (
         with_error(metrics[name], metrics[error]) for name, error in (("llc", "mcse"), ("ref", "ref_mcse"))
@@ -159,7 +159,7 @@ def _shortened(reasons: Sequence[str], file: str) -> str:
 
 
 def show(found: Found, folder: Path, url: str) -> None:
-    """The summary: one line a study, then where everything is."""
+    """Print the summary: one line a study, then the files."""
     columns: dict[str, list[str]] = {name: [] for name in (
         "problem", "method", "trials", "best LLC", "reference", "objective", "of the preset", "FGE", "seconds",
         "settings")}  # fmt: skip

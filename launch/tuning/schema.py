@@ -15,10 +15,10 @@ class Problem:
 
     Args:
         model: Preset of ``conf/model``.
-        data: Preset of ``conf/data``; null: what the model has.
+        data: Preset of ``conf/data``; null: the model's own default.
         teacher: Preset of ``conf/teacher``; null: the student's own architecture.
-        seed: Of the reference and of every trial.
-        overrides: Any other key of a run, nested or dotted, but the sampler's and the budget's.
+        seed: The seed of the reference and of every trial.
+        overrides: Any other key of a run, nested or dotted, except the sampler's and the budget's.
     """
 
     model: str
@@ -30,7 +30,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Dimension:
-    """Where one hyperparameter may lie.
+    """The range of one hyperparameter.
 
     Args:
         dist: ``float`` and ``int`` have ``low`` and ``high``, ``categorical`` has ``choices``.
@@ -63,7 +63,7 @@ class Dimension:
             raise ValueError("int needs whole numbers")
 
     def ends(self) -> list[Any]:
-        """Values whose validity stands for that of all."""
+        """The extreme values; if they are valid, so are the others."""
         if self.choices is not None:
             return self.choices
         kind = int if self.dist == "int" else float
@@ -77,7 +77,7 @@ class Dimension:
         return high - (high - low) % int(self.step or 1)
 
     def holds(self, value: Any) -> bool:
-        """Whether ``value`` is one of those."""
+        """Whether ``value`` lies in the range."""
         if self.choices is not None:
             return value in self.choices
         if isinstance(value, bool) or not isinstance(value, int if self.dist == "int" else int | float):
@@ -99,10 +99,10 @@ class Objective:
     type: Literal["abs", "huber"] = "abs"
     delta: PositiveFloat = 0.1
 
-    PENALTY: ClassVar[float] = 1e6  # beyond what a finite trial comes to
+    PENALTY: ClassVar[float] = 1e6  # larger than the objective of any finite trial
 
     def value(self, llc: float | None, mcse: float | None, reference: float) -> float:
-        """What is minimised; :attr:`PENALTY` where the estimate or its error is not finite."""
+        """The value to minimise; :attr:`PENALTY` if the estimate or its error is not finite."""
         if llc is None or mcse is None or not math.isfinite(llc) or not math.isfinite(mcse):
             return self.PENALTY
         error = math.hypot(llc - reference, mcse) / max(1.0, abs(reference))
@@ -116,7 +116,7 @@ class Concurrency:
     """How many trials of a study one driver has in flight at once.
 
     Args:
-        batch_size: Submitted and not ended, in each study.
+        batch_size: Trials of each study that are submitted and have not ended.
     """
 
     batch_size: PositiveInt = 16
@@ -128,7 +128,7 @@ class Search:
 
     Args:
         type: ``tpe``, ``random``, or ``cmaes`` (needs the extra of that name).
-        seed: With the trial's number it fixes what is proposed, given the trials so far.
+        seed: Together with the trial's number and the trials so far it determines the proposal.
         n_startup_trials: Random trials before the sampler learns (tpe).
     """
 
@@ -139,12 +139,12 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Pruner:
-    """Which trials are stopped early: those worse at a fifth, two fifths, ... of their budget than the median there.
+    """Stops trials early that are worse than the median after one fifth, two fifths, ... of their budget.
 
     Args:
         type: ``median`` or ``none``.
-        n_startup_trials: Trials that must have ended before any is stopped.
-        n_warmup_steps: Fifths of the budget at which none is stopped yet.
+        n_startup_trials: Trials that must end before any is stopped.
+        n_warmup_steps: Fifths of the budget before any is stopped.
     """
 
     type: Literal["median", "none"] = "median"
@@ -154,14 +154,14 @@ class Pruner:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Optuna:
-    """What Optuna is told.
+    """Settings of the studies.
 
     Args:
-        objective: What is minimised.
+        objective: The function to minimise.
         max_trials_per_method: Trials of each study, all drivers together; retries do not count.
         concurrency: Trials at once.
-        sampler: Who proposes.
-        pruner: Who stops.
+        sampler: Proposes parameters.
+        pruner: Stops trials.
         storage: A PostgreSQL URL, for several drivers at once; null: an SQLite file in the store, for one driver.
     """
 

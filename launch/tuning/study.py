@@ -1,8 +1,8 @@
-"""One study, the trials of one method on one problem, changed in steps none of which can be half done.
+"""One study: the trials of one method on one problem, changed in atomic steps.
 
-A trial is born running, with its parameters, its run and its driver, in one transaction. From then on it is some
-driver's, whose heartbeat it carries: a driver that finds it deserted takes it over, and tells, continues or retries
-it as its run allows. So a crash leaves nothing to repair by hand, and several drivers share a study.
+A trial is created running, with its parameters, its run and its driver, in one transaction. From then on one driver
+owns it and writes a heartbeat to it. A driver that finds it deserted takes it over, and tells, continues or retries it
+as its run allows. So a crash leaves nothing to repair by hand, and several drivers can share a study.
 """
 
 import dataclasses
@@ -32,11 +32,11 @@ class Study:
     """A study as one driver sees it.
 
     Args:
-        database: Where it lives.
+        database: Its database.
         name: Its name there.
         method: What is tuned.
         settings: How.
-        definition: What must stay as it is for its trials to be comparable.
+        definition: The settings that make its trials comparable.
     """
 
     def __init__(self, database: Database, name: str, method: Method, settings: Optuna, definition: Mapping[str, Any]):
@@ -51,7 +51,7 @@ class Study:
         self._proposer: Proposer | None = None
 
     def faults(self, must_exist: bool = False) -> list[str]:
-        """What forbids going on with the study: it was begun with another definition, or does not exist and must."""
+        """Why the study cannot continue: it was begun with another definition, or it must exist and does not."""
         return self._database.patiently(lambda: self._faults(must_exist))
 
     def _faults(self, must_exist: bool = False) -> list[str]:
@@ -90,10 +90,10 @@ class Study:
         return self._database.patiently(lambda: self._storage.get_all_trials(self._id, deepcopy=False))
 
     def refill(self, room: int) -> list[LiveTrial]:
-        """Take over what is deserted and, up to ``room`` trials, begin what waits and what is new.
+        """Take over deserted trials and, up to ``room``, begin waiting and new ones.
 
         Returns:
-            The trials that this driver has from now on.
+            The trials that this driver owns in addition.
         """
         return self._database.patiently(lambda: self._refill(room))
 
@@ -104,7 +104,7 @@ class Study:
             trials = self._storage.get_all_trials(self._id, deepcopy=False)
             mine = {live.number for live in self.live}
             deserted = [trial for trial in trials if trial.number not in mine and self._is_deserted(trial)]
-            # Read again: its driver may have told it, and ended, since all were read.
+            # Read again: its driver may have told it, and ended, in the meantime.
             again = [self._storage.get_trial(trial._trial_id) for trial in deserted]  # pyright: ignore[reportPrivateUsage]
             taken = [self._take(trial) for trial in again if trial.state == TrialState.RUNNING]
             for trial in trials:
@@ -120,13 +120,13 @@ class Study:
         return taken
 
     def _take(self, trial: FrozenTrial) -> LiveTrial:
-        """Make a trial that nobody works on this driver's."""
+        """Take over a trial that nobody works on."""
         identifier = trial._trial_id  # pyright: ignore[reportPrivateUsage]
         self._storage.set_trial_user_attr(identifier, "driver", self._driver)
         attributes, reported = trial.user_attrs, dict(trial.intermediate_values)
         is_pruned = attributes.get("is_pruned", False)
         if reported and not is_pruned:
-            del reported[max(reported)]  # who reported it may have died before the pruner was asked
+            del reported[max(reported)]  # its driver may have died before it asked the pruner
         job, retries = self.method.job(trial.params), attributes.get("retries", 0)
         is_preset = attributes.get("preset", False)
         return LiveTrial(trial.number, identifier, trial.params, job, retries, reported, is_pruned, is_preset)
@@ -138,9 +138,9 @@ class Study:
         return self._proposer
 
     def _begin(self, number: int, check: Callable[[], None]) -> LiveTrial:
-        """The new trial ``number``, in one transaction. The first is the preset, to be improved on.
+        """Create trial ``number`` in one transaction. The first is the preset, to be improved on.
 
-        Only who has the turn may, which nobody else's trial can then come between.
+        The caller has the turn, so that no other driver adds a trial meanwhile.
         """
         assert self._proposer is not None
         try:
@@ -159,15 +159,15 @@ class Study:
         return LiveTrial(number, identifier, trial.params, job, is_preset=is_preset)
 
     def _is_deserted(self, trial: FrozenTrial) -> bool:
-        """Whether nobody works on a running trial. Call it with the turn: who holds it leaves none half begun."""
+        """Whether nobody works on a running trial. The caller has the turn, so no trial is half begun."""
         if trial.state != TrialState.RUNNING:
             return False
         driver = trial.user_attrs.get("driver")
-        if driver == self._driver:  # begun by this very driver when the database went away, and then forgotten
+        if driver == self._driver:  # begun by this driver when the database went away, and forgotten
             return True
         if driver is None or not self._database.is_shared:
             return True
-        # By this driver's own clock, and only while the database answered: the clocks of hosts differ.
+        # The clocks of hosts differ, so this driver's own counts, and only while the database answers.
         if self._outages != self._database.outages:
             self._outages, self._seen = self._database.outages, {}
         beat, now = (driver["pid"], trial.user_attrs.get("heartbeat")), time.monotonic()
@@ -176,7 +176,7 @@ class Study:
         return not owner_lives(Owner(**driver), now - self._seen[trial.number][1], self._owner)
 
     def beat(self) -> None:
-        """Tell other drivers that this one lives, and let go of what they took over in the meantime."""
+        """Write the heartbeat, and forget trials that other drivers have taken over."""
         if not self._database.is_shared or not self.live or time.monotonic() - self._beaten < _HEARTBEAT_S:
             return
         self._beaten = time.monotonic()
@@ -186,15 +186,15 @@ class Study:
             self._write(live, "heartbeat", time.time())
 
     def report(self, live: LiveTrial, step: int, value: float) -> bool:
-        """Note the objective at a step; whether the pruner drops the trial there."""
+        """Record the objective at a step; returns whether the pruner stops the trial there."""
         self._write(live, step, value)
         live.rungs[step] = value
-        if live.is_preset:  # what the others are to beat is measured to its end
+        if live.is_preset:  # the others are compared with it, so it runs to its end
             return False
         return self._updated_proposer(self.trials()).prunes(live.number, step, value)
 
     def drop(self, live: LiveTrial) -> None:
-        """Note that a trial is pruned, before its element is ended."""
+        """Record that a trial is pruned, before its element is stopped."""
         self._write(live, "is_pruned", True)
         live.is_pruned = True
 
@@ -204,7 +204,7 @@ class Study:
         self._end(live, state, value)
 
     def retry(self, live: LiveTrial, result: Mapping[str, Any]) -> None:
-        """End a trial as failed and have its run tried again, as a new trial that does not count."""
+        """End a trial as failed, and queue its run again as a new trial that does not count."""
 
         def again() -> bool:
             with self._database.turn(self.name) as check:
@@ -229,14 +229,14 @@ class Study:
         self.tell(live, "FAIL", None, result)
 
     def is_done(self) -> bool:
-        """Whether no trial is left to begin, or to wait for."""
+        """Whether no trial is left to begin or to wait for."""
         trials = self.trials()
         return counted(trials) >= self._settings.max_trials_per_method and all(
             trial.state.is_finished() for trial in trials
         )
 
     def _write(self, live: LiveTrial, name: str | int, value: Any) -> None:
-        """An attribute of a trial, or its objective at the step ``name``."""
+        """Write an attribute of a trial, or its objective at the step ``name``."""
 
         def write() -> None:
             try:
@@ -245,7 +245,7 @@ class Study:
                 else:
                     self._storage.set_trial_intermediate_value(live.identifier, name, value)
             except UpdateFinishedTrialError:
-                return  # told already: its answer was lost, or another driver had taken it over
+                return  # it has ended: an answer was lost, or another driver had taken it over
 
         self._database.patiently(write)
 
@@ -262,6 +262,6 @@ class Study:
 
 
 def counted(trials: list[FrozenTrial]) -> int:
-    """How many of ``max_trials_per_method`` are spent: all trials but those that were tried again."""
+    """How many of ``max_trials_per_method`` are spent: all trials except those that were retried."""
     retried = {trial.user_attrs.get("retry_of") for trial in trials}
     return sum(trial.number not in retried for trial in trials)

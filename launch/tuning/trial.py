@@ -8,17 +8,17 @@ from lambda_hat.launch.tuning.problems import Params
 
 @dataclass
 class LiveTrial:
-    """A trial of this driver's that has not been told.
+    """A trial of this driver that has not ended.
 
     Args:
         number: Its number in the study.
         identifier: Its row in the database.
-        params: What was proposed.
-        job: The run that it is.
-        retries: How many trials before it had these parameters and were killed.
-        rungs: Objective by step, as far as it has been reported.
-        is_pruned: The pruner has dropped it, and its element is being ended.
-        is_preset: It is the method's preset as it is.
+        params: Its parameters.
+        job: Its run.
+        retries: How many earlier trials had these parameters and were killed.
+        rungs: The objective by step, as far as reported.
+        is_pruned: The pruner has stopped it, and its element is being ended.
+        is_preset: It is the method's preset, unchanged.
     """
 
     number: int

@@ -1,7 +1,7 @@
-"""Where trials run: the sweep of one driver, to which runs are added as others end, on SLURM or in a pool here.
+"""The sweep in which the trials of one driver run, on SLURM or in a pool here; runs are added as others end.
 
-It submits as ``launch.submit`` does, and is told apart from it by two things only: it never waits, and it keeps the
-sweep's lease (and on the local backend the pool) for as long as the driver lives.
+It submits like :mod:`lambda_hat.launch.submit`, with two differences: it never waits, and it keeps the sweep's lease
+(and on the local backend the pool) for as long as the driver lives.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ _MAX_DRIVERS = 100
 
 
 class TrialSweep:
-    """A sweep that this driver has in hand. Use it as a context manager.
+    """A sweep that this driver holds. Use it as a context manager.
 
     Args:
-        store: Where it lives.
-        backend: Where runs run.
-        name: The sweep's name, or if another driver has that sweep, how it begins.
-        reporter: Who is told.
+        store: The store.
+        backend: The backend of its runs.
+        name: The sweep's name; if another driver holds that sweep, a number is added.
+        reporter: Gets progress and warnings.
     """
 
     def __init__(self, store: Store, backend: Backend, name: str, reporter: Reporter):
@@ -62,16 +62,16 @@ class TrialSweep:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether a signal asked this driver to stop; on SLURM it is raised as KeyboardInterrupt instead."""
+        """Whether a signal asked this driver to stop; on SLURM KeyboardInterrupt is raised instead."""
         return self._pool is not None and self._pool.stopped_by is not None
 
     def step(self) -> None:
-        """Start what can start now. Call it often."""
+        """Start the elements that can start now. Call it often."""
         if self._pool is not None:
             self._pool.step(start=True)
 
     def send(self, jobs: Sequence[Job]) -> None:
-        """Submit what is missing of ``jobs``, and not queued or running already, as one array for each kind.
+        """Submit the ``jobs`` that are missing and neither queued nor running, as one array of each kind.
 
         Raises:
             ClusterError: SLURM refused the first submission; later ones are tried again.
@@ -82,7 +82,7 @@ class TrialSweep:
             self._submit(plan, manifest)
             return
         self._pool.manifest = manifest
-        # What a driver that was killed has left running goes on by itself.
+        # Elements that a killed driver left running continue by themselves.
         idle = [job for job in plan.missing if not is_held(self._store.run_dir(job.target_id, job.run_id))]
         if idle:
             plan = plan_jobs(idle, self._store, self.name)
@@ -113,7 +113,7 @@ class TrialSweep:
             self._reporter.line(f"not submitted yet: {str(error).splitlines()[0]}")
 
     def look(self, jobs: Iterable[Job], *, ask: bool = True) -> dict[str, RunState]:
-        """What became of runs that were sent; without ``ask``, as far as the store alone tells."""
+        """The states of submitted runs; without ``ask``, as far as the store alone shows them."""
         folders = {job.run_id: self._store.run_dir(job.target_id, job.run_id) for job in jobs}
         if not folders:
             return {}
@@ -135,7 +135,7 @@ class TrialSweep:
         return {identifier for array, index in self._pool.unended() for identifier in arrays[array].elements[index]}
 
     def end(self, job: Job) -> None:
-        """Have a run stop, unless its element has others to make; it keeps what it has committed."""
+        """Stop a run, unless its element has others to make. Its committed draws stay."""
         folder = self._store.run_dir(job.target_id, job.run_id)
         submission = Submission.read(folder)
         if submission is None:
@@ -159,7 +159,7 @@ class TrialSweep:
                 os.kill(pid, signal.SIGTERM)
 
     def ended(self, jobs: Iterable[Job]) -> set[str]:
-        """Ids of those runs whose elements are gone, whatever they left."""
+        """Ids of those runs whose elements have ended, with or without a result."""
         jobs = list(jobs)
         if self._pool is not None:
             mine = self._in_pool()
@@ -185,7 +185,7 @@ class TrialSweep:
 
 
 def _claim(store: Store, name: str) -> tuple[str, Lease]:
-    """The first sweep of that name, or of one like it, that no living driver has."""
+    """The first sweep of that name, or of one with a number, that no living driver holds."""
     for number in itertools.count(1):
         candidate = name if number == 1 else f"{name}-{number}"
         try:
@@ -197,7 +197,7 @@ def _claim(store: Store, name: str) -> tuple[str, Lease]:
 
 
 def _longest(jobs: Iterable[Job]) -> list[Job]:
-    """One job a run: of trials that share it, the one that goes furthest."""
+    """One job a run: of the trials that share it, the longest."""
     longest: dict[str, Job] = {}
     for job in jobs:
         known = longest.get(job.run_id)

@@ -1,7 +1,7 @@
 """``lambda-hat calibrate``: an eps x gamma x nbeta grid of one stochastic-gradient sampler on one target, as one sweep.
 
-It ends in a heat map with the plateau marked, advice in words, and the preset of the step size that it recommends; all
-three lie beside the sweep's manifest. What is finished is found again: the same command goes on, or shows the same.
+It writes a heat map with the plateau marked, advice in words, and a preset with the recommended step size beside the
+sweep's manifest. The same command continues with what is missing, or shows the same results.
 """
 
 import math
@@ -27,7 +27,7 @@ from lambda_hat.store.layout import Document, Store, StoreError, write_json
 
 SCHEMA = 1
 STEP_SIZES = ("1e-7", "3e-7", "1e-6", "3e-6", "1e-5", "3e-5", "1e-4", "3e-4", "1e-3")
-# What is swept over unless the command line says otherwise: one budget in draws for all, so that they compare.
+# Swept over unless the command line says otherwise. All have one budget in draws, so that they can be compared.
 DEFAULTS = {
     "sampler": "sgld",
     "sampler.step_size": ",".join(STEP_SIZES),
@@ -36,16 +36,16 @@ DEFAULTS = {
     "store.experiment": "calibrate",
     "store.plots": "none",
 }
-# Runs of one element: they share their compiled code, since step size, gamma and nbeta are arguments of it.
+# Runs of one element share compiled code, because step size, gamma and nbeta are its arguments.
 PACKED = 8
 
 
 class Request(NamedTuple):
-    """What the command line says.
+    """The command line.
 
     Args:
         arguments: ``key=value`` as for `lambda_hat.sample -m`; they replace DEFAULTS.
-        backend: A preset of hydra/launcher; None: what LAMBDA_HAT_BACKEND says, or local.
+        backend: A preset of hydra/launcher; None: LAMBDA_HAT_BACKEND, or local.
         dry_run: Print the plan only.
     """
 
@@ -55,7 +55,7 @@ class Request(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """What the grid shows, and where it was written; ``preset`` is None without a plateau."""
+    """The results of a grid and their files; ``preset`` is None without a plateau."""
 
     cells: list[Cell]
     plateau: Plateau | None
@@ -69,7 +69,7 @@ def run(request: Request) -> Calibration | None:
     """Run the grid; None for a dry run.
 
     Raises:
-        ConfigError: a fault of a run's configuration, or a grid that is none; nothing was submitted.
+        ConfigError: a run's configuration or the grid is at fault; nothing was submitted.
     """
     jobs, backend = compose(request)
     store = Store(jobs[0].store.root)
@@ -81,7 +81,7 @@ def run(request: Request) -> Calibration | None:
 
 
 def compose(request: Request) -> tuple[list[Job], Backend]:
-    """The jobs of the grid, and where they run, packed."""
+    """The jobs of the grid, and the backend that packs them."""
     given = {argument.partition("=")[0] for argument in request.arguments}
     defaults = [f"{key}={value}" for key, value in DEFAULTS.items() if key not in given]
     with presets_loader() as loader:
@@ -97,7 +97,7 @@ def compose(request: Request) -> tuple[list[Job], Backend]:
 
 
 def _faults(jobs: Sequence[Job]) -> Iterator[str]:
-    """A grid varies in step size, gamma and nbeta, and in nothing else."""
+    """Why the jobs are no grid, which varies in step size, gamma and nbeta only."""
     samplers = [canonical(job.sampler) for job in jobs]
     for job, sampler in zip(jobs, samplers, strict=True):
         if not {"step_size", "batch_size"} <= sampler.keys():
@@ -120,7 +120,7 @@ def _faults(jobs: Sequence[Job]) -> Iterator[str]:
 
 
 def publish(plan: Plan, sweep: Sweep) -> Calibration:
-    """Read the grid's results, and write calibration.json, calibration.png and the recommended preset."""
+    """Read the grid's results; write calibration.json, calibration.png and the recommended preset."""
     from lambda_hat.report.plot_scans import draw_calibration  # matplotlib, which a dry run spares
 
     reasons = {state.run_id: state.condition.reason or state.condition.state for state in sweep.states()}
@@ -171,7 +171,7 @@ def _document(plan: Plan, cells: Sequence[Cell], plateau: Plateau | None, words:
 
 
 def advice(cells: Sequence[Cell], plateau: Plateau | None) -> Iterator[str]:
-    """What the grid says, in words."""
+    """The results of the grid in words."""
     if plateau is None:
         yield from _why_none(cells)
         return
@@ -192,7 +192,7 @@ def advice(cells: Sequence[Cell], plateau: Plateau | None) -> Iterator[str]:
 
 
 def _on_gamma(cells: Sequence[Cell], plateau: Plateau) -> Iterator[str]:
-    """How the LLC depends on the localiser, where both gammas have a plateau."""
+    """How the LLC depends on gamma, if several gammas have a plateau."""
     of_gamma = {
         gamma: other.recommended
         for (nbeta, gamma), group in posteriors(cells).items()
@@ -219,7 +219,7 @@ def _why_none(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _write_preset(plan: Plan, plateau: Plateau, directory: Path) -> Path:
-    """A file like those of conf/sampler, with every field; the posterior it holds for stands in its first lines."""
+    """Write a preset with every field, like those in conf/sampler; its first lines name the posterior it is for."""
     job = next(job for job in plan.jobs if job.run_id == plateau.recommended.run_id)
     best = plateau.recommended
     words = (

@@ -1,4 +1,4 @@
-"""tables/llc_runs.parquet: one row a run of the store, from its index, whenever it is asked for."""
+"""Writes tables/llc_runs.parquet, one row a run of the store, from the store's index."""
 
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from lambda_hat.store.layout import Store, atomic_path
 def collect(store: Store) -> Path:
     """Write the table and return its path.
 
-    Runs may be under way: they are rows with their state. One that failed is a row with its error, and so is one
-    whose files are damaged.
+    Runs that are not finished are rows with their state; failed and damaged ones are rows with their error.
     """
     path = store.root / "tables" / "llc_runs.parquet"
     table = runs_table(store)

@@ -1,8 +1,8 @@
 """``lambda-hat workflow llc``: N targets by M samplers, to a table and pictures.
 
-Stage A builds the targets, stage B makes the runs, each as soon as its own target stands, and stage C promotes their
-pictures. A workflow is a sweep whose runs are listed in a file: the same plan, the same arrays, the same commands to
-follow it. Killed anywhere, the same command goes on with what is missing.
+Stage A builds the targets, stage B makes each run as soon as its target is built, and stage C promotes their pictures.
+A workflow is a sweep whose runs are listed in a file: it has the same plan, the same arrays and the same commands.
+If it is killed, the same command continues with what is missing.
 """
 
 import os
@@ -29,15 +29,15 @@ DEFAULT_CONFIG = Path("conf/workflow/experiments.yaml")
 
 
 class Request(NamedTuple):
-    """What the command line says.
+    """The command line.
 
     Args:
         config: The workflow's file.
         experiment: Instead of the file's.
-        backend: A preset of hydra/launcher; None: what LAMBDA_HAT_BACKEND says, or local.
+        backend: A preset of hydra/launcher; None: LAMBDA_HAT_BACKEND, or local.
         sets: ``key=value`` pairs on top of the file.
         dry_run: Print the plan only.
-        promote: The pictures to promote when all is done; None: do not.
+        promote: The pictures to promote at the end; None: none.
     """
 
     config: Path = DEFAULT_CONFIG
@@ -59,8 +59,8 @@ def run(request: Request) -> Plan:
     """Run the workflow, and print its table.
 
     Raises:
-        ConfigError: every fault of the file and of the runs it makes, each named with its entry; nothing was submitted.
-        lambda_hat.launch.driver.SweepFailed: some runs have no result; the others do.
+        ConfigError: every fault of the file and of its runs, each with its entry; nothing was submitted.
+        lambda_hat.launch.driver.SweepFailed: some runs have no result.
     """
     check_plots(request.promote or DEFAULT_PLOTS)
     composed = compose(request)
@@ -87,7 +87,7 @@ def run(request: Request) -> Plan:
 
 
 def compose(request: Request) -> Composed:
-    """Every run of the file, composed and validated, and the backend."""
+    """Compose and validate every run of the file, and its backend."""
     document = read_document(request.config)
     apply_sets(document, request.sets)
     if request.experiment is not None:
@@ -102,7 +102,7 @@ def _jobs(workflow: Workflow, composer: Composer) -> list[Job]:
     """The N x M jobs, target by target.
 
     Raises:
-        ConfigError: every distinct fault once, naming the entry whose value caused it.
+        ConfigError: every distinct fault, with the entry that caused it.
     """
     jobs: list[Job] = []
     shared: dict[str, object] = {}
@@ -125,7 +125,7 @@ def _jobs(workflow: Workflow, composer: Composer) -> list[Job]:
 
 
 def _with_pairs(sentence: str, where: list[str], sound: set[str]) -> str:
-    """Name the pairs, too, where the entry is at fault only together with some others."""
+    """Name the pairs as well if the entry is at fault only in combination."""
     if sentence.partition(".")[0] not in sound:
         return sentence
     others = f" and {len(where) - 1} more" if len(where) > 1 else ""
@@ -133,7 +133,7 @@ def _with_pairs(sentence: str, where: list[str], sound: set[str]) -> str:
 
 
 def _promote(plan: Plan, store: Store, plots: Sequence[str]) -> None:
-    """Stage C: the pictures of every finished run of the plan, under the experiment's name."""
+    """Stage C: promote the pictures of every finished run under the experiment's name."""
     captions = dict(zip((job.run_id for job in plan.jobs), settings(plan.jobs), strict=True))
     refs = {
         job.run_id: RunRef(job.target_id, job.run_id, store.run_dir(job.target_id, job.run_id)) for job in plan.jobs

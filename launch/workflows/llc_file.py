@@ -1,7 +1,7 @@
-"""The file of an N x M workflow: its schema, and the overrides of the run of one target by one sampler.
+"""The file of an N x M workflow: its schema, and the overrides of each run.
 
-Every value that the file sets keeps its place (``targets[2].overrides.training.steps``), so that a fault which
-only the composed job shows is told of the entry that made it.
+Every value that the file sets keeps its place (``targets[2].overrides.training.steps``), so that a fault of a composed
+job can name the entry that caused it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from lambda_hat.config.yaml_file import OVERRIDES, flatten, override_text
 _OF_TARGETS = ("model", "data", "teacher", "training", "posterior", "budget", "num_chains")
 _OF_SAMPLERS = ("sampler", "posterior", "budget", "num_chains")
 _OF_ALL = (*dict.fromkeys((*_OF_TARGETS, *_OF_SAMPLERS)), "seed", "store.plots", "rerun")
-# Of which one may not be set in `overrides`, as the entry has a key for it.
+# These may not be set in `overrides`, because entries have keys for them.
 _HAVE_A_KEY = {"model": "model", "data": "data", "teacher": "teacher", "sampler": "name"}
 
 
@@ -28,7 +28,7 @@ class TargetEntry:
 
     Args:
         model: A preset of conf/model.
-        data: A preset of conf/data; null: what the model wants by itself.
+        data: A preset of conf/data; null: the model's own default.
         teacher: A preset of conf/teacher; null: the default.
         seed: ``training.seed``; null: the default.
         overrides: Keys as on the command line of `lambda_hat.sample`, and their values.
@@ -75,8 +75,8 @@ class Workflow:
         experiment: ``store.experiment``; null: the default.
         store_root: ``store.root``; null: the default.
         jax_enable_x64: true: every sampler in float64; false: in float32; null: each in its own ``dtype``. An entry's
-            ``sampler.dtype`` comes first.
-        overrides: For every run; what an entry says comes first.
+            ``sampler.dtype`` takes precedence.
+        overrides: For every run; an entry's own overrides take precedence.
         targets: N of them.
         samplers: M of them.
         hydra: ``launcher`` only.
@@ -92,7 +92,7 @@ class Workflow:
 
 
 class Setting(NamedTuple):
-    """One value that the file sets: where it stands there, the key of a job that it sets, and as an override."""
+    """A value of the file: its place there, the key of a job that it sets, and the override."""
 
     place: str
     key: str
@@ -120,13 +120,13 @@ def parse_workflow(document: Mapping[str, Any]) -> Workflow:
 
 
 def run_settings(workflow: Workflow, target: int, sampler: int) -> list[Setting]:
-    """What makes the run of one target by one sampler: of two values for one key, the more particular one."""
+    """The settings of the run of one target by one sampler; of two values for a key, the more specific one."""
     chosen = {setting.key: setting for setting in _all_settings(workflow, target, sampler)}
     return list(chosen.values())
 
 
 def blame(fault: str, settings: list[Setting]) -> str | None:
-    """``fault`` of a composed job with the place in the file of the value that caused it, or None if no value did."""
+    """``fault`` of a composed job under the place of the value that caused it; None if no value of the file did."""
     key, _, message = fault.partition(": ")
     around = [setting for setting in settings if f"{key}.".startswith(f"{setting.key}.")]
     inside = [setting for setting in settings if setting.key.startswith(f"{key}.")]
@@ -163,7 +163,7 @@ def _overrides(place: str, overrides: Mapping[str, Any]) -> Iterator[Setting]:
 
 
 def _foreign(place: str, overrides: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[str]:
-    """A sentence for each key that may not be set there."""
+    """A sentence for each key that is not allowed there."""
     for key in overrides:
         name = f"{place}{OVERRIDES}.{key}"
         if key in _HAVE_A_KEY:

@@ -1,6 +1,6 @@
-"""A sweep over temperatures: E1, E2 and E3 of each target and sampler against nbeta, and the asymptotic lambda of it.
+"""Estimates of a sweep against nbeta: E1, E2 and E3 of each target and sampler, and the asymptotic lambda.
 
-Written beside the sweep's manifest: ``temperatures.json`` and ``temperatures.png``.
+It writes ``temperatures.json`` and ``temperatures.png`` beside the sweep's manifest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ class Curve:
     """The runs of one target with one sampler and one gamma, at several nbeta.
 
     Args:
-        label: What to call it.
+        label: Its name.
         analyses: The analysis.json of each run, by rising nbeta.
     """
 
@@ -34,13 +34,13 @@ class Curve:
 
     @property
     def known(self) -> tuple[float, int] | None:
-        """lambda and m, where the model knows them."""
+        """lambda and m if the model knows them."""
         value, multiplicity = self.analyses[0]["known_lambda"], self.analyses[0]["known_multiplicity"]
         return None if value is None else (value, multiplicity)
 
     @property
     def points(self) -> list[Point]:
-        """The estimates that have E1, E3 and their errors."""
+        """The runs that have E1, E3 and their errors."""
         found = (_point(analysis) for analysis in self.analyses)
         return [point for point in found if point is not None]
 
@@ -50,18 +50,18 @@ class Curve:
 
     @property
     def doubted(self) -> list[str]:
-        """Runs whose own verdict is against them."""
+        """Ids of the unreliable runs."""
         return [analysis["run_id"] for analysis in self.analyses if not analysis["verdict"]["reliable"]]
 
     @property
     def asymptotics(self) -> Asymptotics | None:
-        """The fit, or None with fewer than four temperatures."""
+        """The fit; None with fewer than four temperatures."""
         if len({point.nbeta for point in self.points}) < MIN_TEMPERATURES:
             return None
         return fit(self.points, self.gamma, self.analyses[0]["dim"])
 
     def notes(self, found: Asymptotics | None) -> Iterator[str]:
-        """What to say beside the numbers."""
+        """Notes on the numbers."""
         if found is None:
             count = len({point.nbeta for point in self.points})
             yield (
@@ -95,7 +95,7 @@ class Curve:
 
 
 def curves(sweep: Sweep) -> list[Curve]:
-    """Every curve of the sweep, from the runs that have a result; seeds are further points of one curve."""
+    """The curves of the sweep, from the runs that have a result; each seed adds a point to its curve."""
     runs = sweep.manifest().runs
     found: dict[tuple[str, str, float], list[Document]] = {}
     for run_id, run in runs.items():

@@ -20,8 +20,11 @@ def test_a_sweep_with_one_of_them_in_the_way(tmp_path: Path, files: Sequence[str
     sweep(sys.executable, put(tmp_path, files), CHECKOUT)
 
 
-def test_tuning_is_a_module_of_the_checkout() -> None:
-    assert "python -m launch.tune" in run(sys.executable, CHECKOUT, "launch.tune", "--help")
+@pytest.mark.parametrize(
+    ("module", "says"), [("tune", "python -m launch.tune"), ("workflow", "N targets by M samplers")]
+)
+def test_the_modules_of_a_checkout(module: str, says: str) -> None:
+    assert says in run(sys.executable, CHECKOUT, f"launch.{module}", "--help")
 
 
 def test_a_plan_of_tuning_from_the_checkout(tmp_path: Path) -> None:
