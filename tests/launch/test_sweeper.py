@@ -59,7 +59,7 @@ Sweep = Callable[..., Ended]
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     fake = Cluster()
-    monkeypatch.setattr("lambda_hat.launch.submit.submit", fake.submit)
+    monkeypatch.setattr("lambda_hat.launch.driver.submit", fake.submit)
     return fake
 
 

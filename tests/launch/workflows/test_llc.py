@@ -58,7 +58,7 @@ class Cluster:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     fake = Cluster()
-    monkeypatch.setattr("lambda_hat.launch.submit.submit", fake.submit)
+    monkeypatch.setattr("lambda_hat.launch.workflows.llc.submit", fake.submit)
     return fake
 
 
