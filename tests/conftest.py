@@ -37,6 +37,7 @@ os.environ |= {
 install_import_hook(
     [
         "lambda_hat.posterior",
+        "lambda_hat.run",
         "lambda_hat.samplers._adaptation",
         "lambda_hat.samplers._vi_family",
         "lambda_hat.samplers._step_size",

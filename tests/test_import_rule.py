@@ -53,20 +53,11 @@ ONLY_IN = {
     "hydra": ENTRIES,
     "omegaconf": ENTRIES,
 }
-# Modules that import JAX at the top. Every other one is needed to plan a sweep, to follow it, or to print help.
-WITH_JAX = {
-    "lambda_hat.posterior",
-    "lambda_hat.samplers._adaptation",
-    "lambda_hat.samplers._trajectory",
-    "lambda_hat.samplers._vi_family",
-    "lambda_hat.samplers._step_size",
-    "lambda_hat.samplers._stochastic",
-    "lambda_hat.sampling.jit",
-    "lambda_hat.sampling.ensemble",
-    "lambda_hat.sampling.compilation_cache",
-    "lambda_hat.run.target",
-    "lambda_hat.run.loop",
-}
+# Rooms whose modules may import JAX at the top. What only looks at a store must answer without it.
+WITH_JAX = ("targets", "posterior", "samplers", "sampling", "run", "api")
+JAX = ("jax", "jaxlib", "blackjax", "optax")
+HEAVY = ("sklearn", "arviz_stats", "matplotlib", "optuna")
+WITHOUT_JAX = ("config", "estimation", "store", "report", "results", "sample", "build", "cli")
 # Modules that only the driver of a tuning session loads: they import Optuna or Matplotlib at the top.
 TUNING_DRIVER = {
     f"lambda_hat.launch.tuning.{name}"
@@ -184,12 +175,20 @@ def loaded(program: str, libraries: tuple[str, ...]) -> list[str]:
     return done.stdout.rpartition("loaded:")[2].split()
 
 
-def test_planning_imports_no_jax() -> None:
-    """Schemas, ids, the store, launch: what a login node needs."""
-    heavy = WITH_JAX | TUNING_DRIVER
-    light = [module for module in FILES if module not in heavy and not within(module, ("lambda_hat.targets",))]
-    program = "\n".join(f"import {module}" for module in light)
-    assert not loaded(program, ("jax", "blackjax", "optax", "sklearn", "arviz_stats", "matplotlib", "optuna"))
+def test_jax_is_imported_at_the_top_where_it_computes() -> None:
+    at_top = [item for item in ALL if within(item.name, JAX) and not item.lazy and not item.typing]
+    assert not [str(item) for item in at_top if room(item.importer) not in WITH_JAX]
+
+
+def test_what_only_looks_loads_no_jax() -> None:
+    """Schemas' edge, ids, the store, its reports and commands: what a login node needs."""
+    program = "\n".join(f"import {module}" for module in FILES if room(module) in WITHOUT_JAX)
+    assert not loaded(program, (*JAX, *HEAVY))
+
+
+def test_planning_loads_no_library_that_only_some_runs_need() -> None:
+    modules = [module for module in FILES if room(module) == "launch" and module not in TUNING_DRIVER]
+    assert not loaded("\n".join(f"import {module}" for module in modules), HEAVY)
 
 
 @pytest.mark.parametrize("entry", ["lambda_hat.sample", "lambda_hat.build", "lambda_hat.cli", "lambda_hat.launch.tune"])
