@@ -6,9 +6,7 @@ They are drawn once the run has returned: a picture that cannot be drawn is an e
 from pathlib import Path
 
 from lambda_hat.config.job import Job
-from lambda_hat.report.plots import draw_diagnostics
 from lambda_hat.store.layout import StoreError, read_json
-from lambda_hat.store.trace_file import read_trace_file
 
 
 def draw_missing(job: Job, analysis: Path, *, was_found: bool) -> None:
@@ -31,6 +29,10 @@ def draw_pictures(folder: Path) -> None:
     Raises:
         StoreError: the run has no result yet, or its files cannot be read.
     """
+    # Matplotlib and HDF5 take a second to import, and a run that has its pictures needs neither.
+    from lambda_hat.report.plots import draw_diagnostics
+    from lambda_hat.store.trace_file import read_trace_file
+
     document = read_json(folder / "analysis.json")
     if document is None:
         raise StoreError(f"cannot draw {folder}: it has no analysis.json yet; finish the run first")

@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from lambda_hat.estimation.plateau import Cell, Plateau, find_plateau, posteriors
 from lambda_hat.estimation.standard_error import INTERVAL_90
 from lambda_hat.report.plots import COLOURS, INK, MUTED, STYLE
 from lambda_hat.run.summary import with_error
 from lambda_hat.store.files import atomic_path
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def draw_temperatures(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -24,9 +24,6 @@ def draw_temperatures(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
         curves: The ``curves`` of temperatures.json.
         path: The picture; replaced if it is there.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.6 * len(curves)))
         panels = figure.subplots(len(curves), 1, squeeze=False)[:, 0]
@@ -35,7 +32,7 @@ def draw_temperatures(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
         _save(figure, path)
 
 
-def _draw_curve(axes: "Axes", curve: Mapping[str, Any]) -> None:
+def _draw_curve(axes: Axes, curve: Mapping[str, Any]) -> None:
     points = sorted(curve["points"], key=lambda point: point["nbeta"])
     nbeta = [point["nbeta"] for point in points]
     for name, label, colour in (("e1", "E1, the LLC", COLOURS[0]), ("e3", "E3, the variance", COLOURS[1])):
@@ -57,9 +54,6 @@ def draw_calibration(cells: Sequence[Cell], plateau: Plateau | None, path: Path)
 
     Every plateau is framed, the best one boldly, and its recommended step bears a star.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     nbetas = sorted({cell.nbeta for cell in cells})
     num_gammas = len({cell.gamma for cell in cells})
     with mpl.rc_context(STYLE):
@@ -70,7 +64,7 @@ def draw_calibration(cells: Sequence[Cell], plateau: Plateau | None, path: Path)
         _save(figure, path)
 
 
-def _draw_grid(axes: "Axes", cells: Sequence[Cell], best: Plateau | None) -> None:
+def _draw_grid(axes: Axes, cells: Sequence[Cell], best: Plateau | None) -> None:
     steps, gammas = sorted({cell.step_size for cell in cells}), sorted({cell.gamma for cell in cells})
     values = np.full((len(gammas), len(steps)), np.nan)
     for cell in cells:
@@ -91,13 +85,11 @@ def _draw_grid(axes: "Axes", cells: Sequence[Cell], best: Plateau | None) -> Non
     axes.set(xlabel="step_size", ylabel="gamma", title=f"LLC at nbeta = {cells[0].nbeta:.6g}; plateaus are framed")
 
 
-def _frame(axes: "Axes", left: int, row: int, plateau: Plateau, is_best: bool) -> None:
-    from matplotlib.patches import Rectangle
-
+def _frame(axes: Axes, left: int, row: int, plateau: Plateau, is_best: bool) -> None:
     corner, width = (left - 0.47, row - 0.45), len(plateau.cells) - 0.06
     axes.add_patch(Rectangle(corner, width, 0.9, fill=False, ec=COLOURS[1], lw=2.4 if is_best else 1.0))
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")

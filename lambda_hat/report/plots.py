@@ -10,20 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from lambda_hat.estimation.batch_means import Draws, running_llc
 from lambda_hat.estimation.standard_error import INTERVAL_90
 from lambda_hat.estimation.statistics import Trace, WarmupTrace, llc_draws
 from lambda_hat.run.summary import with_error
 from lambda_hat.store.files import atomic_path
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers; their yellow is too pale for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -105,9 +105,6 @@ def draw_diagnostics(trace: Trace, warmup: WarmupTrace, analysis: Mapping[str, A
 
 
 def _save(run: _Run, draw: "Callable[[_Run, Figure], None]", path: Path) -> Path:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 4.4))
         draw(run, figure)
@@ -131,7 +128,7 @@ def _facts(run: _Run) -> str:
     return f"{size},  R-hat {run.number('rhat'):.3f},  bulk ESS {run.number('ess_bulk'):.0f},  {judged}"
 
 
-def _legend(figure: "Figure") -> None:
+def _legend(figure: Figure) -> None:
     """One legend for all panels, under them, where no data can lie beneath it."""
     named = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
@@ -144,7 +141,7 @@ def _legend(figure: "Figure") -> None:
         line.set(linewidth=1.6, alpha=1.0)
 
 
-def _draw_trace(run: _Run, figure: "Figure") -> None:
+def _draw_trace(run: _Run, figure: Figure) -> None:
     """Every chain's draws with the end of warm-up before them, and their distribution beside them."""
     axes, side = figure.subplots(1, 2, width_ratios=[4, 1], sharey=True)
     num_warmup, num_draws = run.warmup_x.shape[1], run.x.shape[1]
@@ -165,7 +162,7 @@ def _draw_trace(run: _Run, figure: "Figure") -> None:
     _count_axis(axes)
 
 
-def _draw_chains(run: _Run, axes: "Axes", x: Draws, start: int) -> None:
+def _draw_chains(run: _Run, axes: Axes, x: Draws, start: int) -> None:
     """The draws of every chain from draw ``start`` on; of a long trace, means and range over equal stretches."""
     length = 1 if x.shape[1] <= _MOST_DRAWS else x.shape[1] // _STRETCHES
     stretches = x[:, : x.shape[1] // length * length].reshape(x.shape[0], -1, length)
@@ -177,7 +174,7 @@ def _draw_chains(run: _Run, axes: "Axes", x: Draws, start: int) -> None:
         axes.plot(where, means, lw=0.7, alpha=0.8 if start == 0 else 0.45, **_chain_style(run, chain))
 
 
-def _draw_rank(run: _Run, figure: "Figure") -> None:
+def _draw_rank(run: _Run, figure: Figure) -> None:
     """Each chain's distribution function of pooled ranks, minus the uniform one: flat when the chains agree."""
     axes = figure.subplots()
     p = np.linspace(0.0, 1.0, _POINTS)
@@ -191,7 +188,7 @@ def _draw_rank(run: _Run, figure: "Figure") -> None:
     axes.set(xlabel="rank of the draw's loss among all chains' (as a share)", ylabel="ECDF − uniform", xlim=(0, 1))
 
 
-def _draw_energy(run: _Run, figure: "Figure") -> None:
+def _draw_energy(run: _Run, figure: Figure) -> None:
     """Energies against their change in one draw: momenta that change the energy too little explore slowly."""
     axes = figure.subplots()
     energy = np.where(np.isfinite(run.trace["energy"]), run.trace["energy"], np.nan).astype(np.float64)
@@ -209,7 +206,7 @@ def _draw_energy(run: _Run, figure: "Figure") -> None:
     axes.set(xlabel="energy (nats)", ylabel="density", yticks=[])
 
 
-def _draw_running(run: _Run, figure: "Figure") -> None:
+def _draw_running(run: _Run, figure: Figure) -> None:
     """The LLC by number of draws: every chain, and all of them with a 90 % band."""
     axes = figure.subplots()
     means = np.cumsum(run.x, axis=1)[:, run.points - 1] / run.points
@@ -221,7 +218,7 @@ def _draw_running(run: _Run, figure: "Figure") -> None:
     _draw_references(run, axes)
 
 
-def _draw_convergence(run: _Run, figure: "Figure") -> None:
+def _draw_convergence(run: _Run, figure: Figure) -> None:
     """The running LLC against draws, full-gradient evaluations and seconds, warm-up's share shaded."""
     costs = _costs(run)
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
@@ -250,7 +247,7 @@ def _costs(run: _Run) -> list[_Cost]:
     return costs
 
 
-def _draw_band(run: _Run, axes: "Axes", where: Float[np.ndarray, " point"] | Int[np.ndarray, " point"]) -> None:
+def _draw_band(run: _Run, axes: Axes, where: Float[np.ndarray, " point"] | Int[np.ndarray, " point"]) -> None:
     llc, mcse = run.running
     band = INTERVAL_90 * np.nan_to_num(mcse)
     axes.fill_between(where, llc - band, llc + band, color=INK, alpha=0.15, lw=0, label="90 % interval")
@@ -262,7 +259,7 @@ def _draw_band(run: _Run, axes: "Axes", where: Float[np.ndarray, " point"] | Int
             axes.set_ylim(_span(seen))
 
 
-def _draw_references(run: _Run, axes: "Axes") -> None:
+def _draw_references(run: _Run, axes: Axes) -> None:
     """The exact value and the asymptotic lambda, if known; one that would squeeze the curve is named only."""
     low, high = axes.get_ylim()
     for name, label, line in (("exact_llc", "exact value", "--"), ("known_lambda", "asymptotic λ", ":")):
@@ -281,15 +278,13 @@ def _chain_style(run: _Run, chain: int) -> dict[str, Any]:
     return style | {"label": f"chain {chain}"} if run.x.shape[0] <= _MOST_CHAINS_IN_LEGEND else style
 
 
-def _shade_warmup(axes: "Axes", start: float, stop: float) -> None:
+def _shade_warmup(axes: Axes, start: float, stop: float) -> None:
     axes.axvspan(start, stop, color=_SHADE, lw=0, zorder=0)
     axes.text(start, 0.02, " warm-up", transform=axes.get_xaxis_transform(), color=MUTED, fontsize=8)
 
 
-def _count_axis(axes: "Axes") -> None:
+def _count_axis(axes: Axes) -> None:
     """Few ticks, and 200k for 200000: panels are narrow."""
-    from matplotlib.ticker import EngFormatter
-
     axes.locator_params(axis="x", nbins=5)
     if axes.get_xlim()[1] >= 10_000:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -4,11 +4,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, runtime_checkable
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """What the host loop tells. ``line`` is a sentence that stays; ``status`` replaces the one before it."""
 

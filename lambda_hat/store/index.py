@@ -16,14 +16,14 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import pyarrow
+from pyarrow import parquet
 
 from lambda_hat.store.files import StoreError, atomic_path, explained, temporary_name
 from lambda_hat.store.layout import Document, RunRef, Store, read_json, read_status
 from lambda_hat.store.sweeps import read_sweeps
-
-if TYPE_CHECKING:
-    import pyarrow
 
 _UNSETTLED = 0
 _SETTLED_NS = 3_000_000_000
@@ -59,7 +59,7 @@ class _Indexed(NamedTuple):
         return hashlib.sha256(f"{self.target} {self.run} {self.stamp} {self.json}".encode()).digest()
 
 
-def runs_table(store: Store, columns: Sequence[str] | None = None) -> "pyarrow.Table":
+def runs_table(store: Store, columns: Sequence[str] | None = None) -> pyarrow.Table:
     """One row a run, in the order of targets and runs: ids, state, error, and what its analysis.json holds.
 
     Runs may be under way: they are rows with their state. One that failed is a row with its error, and so is one
@@ -69,8 +69,6 @@ def runs_table(store: Store, columns: Sequence[str] | None = None) -> "pyarrow.T
         store: Where the runs are. If it can be written, its index is brought up to date.
         columns: Names of those wanted (a name that no run has is a column of nulls); None: all.
     """
-    import pyarrow
-
     indexed = _refreshed(store)
     values = _all_values(indexed) if columns is None else {name: _values(indexed, name) for name in columns}
     names = [*LEADING, *sorted(values.keys() - {*LEADING})] if columns is None else columns
@@ -109,25 +107,21 @@ def _flat(document: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _refreshed(store: Store) -> list[_Indexed]:
     """The index, up to date; written down if it was not."""
     path = store.root / ".index" / "runs.parquet"
-    before = _load(path)
-    after: dict[_Key, _Indexed] = {}
-    for key, stamp in sorted(_look(store, path).items()):
-        row = before.get(key)
-        if row is None or row.stamp != stamp or stamp == _UNSETTLED:
-            found = read_row(store, RunRef(*key, store.run_dir(*key)))
-            row = _Indexed(*key, stamp, json.dumps(found, separators=(",", ":")))
-        after[key] = row
-    if after != before:
-        with contextlib.suppress(StoreError):  # somebody else's store may be looked at, too
-            _save(list(after.values()), path)
-    return list(after.values())
+    rows, stamps = _load(path), _look(store, path)
+    good = {key: row for key, row in rows.items() if stamps.get(key) == row.stamp != _UNSETTLED}
+    if len(good) == len(rows) == len(stamps):
+        return list(rows.values())
+    for key in stamps.keys() - good.keys():
+        found = read_row(store, RunRef(*key, store.run_dir(*key)))
+        good[key] = _Indexed(*key, stamps[key], json.dumps(found, separators=(",", ":")))
+    after = [good[key] for key in sorted(good)]
+    with contextlib.suppress(StoreError):  # somebody else's store may be looked at, too
+        _save(after, path)
+    return after
 
 
 def _load(path: Path) -> dict[_Key, _Indexed]:
     """The rows that were last written and are whole; none if the file is missing, damaged or of another version."""
-    import pyarrow
-    from pyarrow import parquet
-
     try:
         table = parquet.ParquetFile(path).read([*_Indexed._fields, "digest"])
         columns = [table[name].to_pylist() for name in (*_Indexed._fields, "digest")]
@@ -138,9 +132,6 @@ def _load(path: Path) -> dict[_Key, _Indexed]:
 
 
 def _save(rows: Sequence[_Indexed], path: Path) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
     columns = {name: [getattr(row, name) for row in rows] for name in (*_Indexed._fields, "digest")}
     types = {"stamp": pyarrow.int64(), "digest": pyarrow.binary()}
     table = pyarrow.table(
@@ -215,10 +206,8 @@ def _values(indexed: Sequence[_Indexed], name: str) -> list[Any]:
     ]
 
 
-def _arrow_array(values: Sequence[Any]) -> "pyarrow.Array":
+def _arrow_array(values: Sequence[Any]) -> pyarrow.Array:
     """A column for a reader: of one type, or numbers, or else text."""
-    import pyarrow
-
     kinds = {type(value) for value in values} - {type(None)}
     if not kinds:
         return pyarrow.nulls(len(values))

@@ -8,17 +8,16 @@ pandas would cost most of a second, which must not stand before publishing. Atom
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import h5netcdf
+import h5py
 import numpy as np
 from jaxtyping import Shaped
 
 from lambda_hat.estimation.batch_means import Draws
 from lambda_hat.estimation.statistics import Setting, Trace, WarmupTrace, llc_draws
 from lambda_hat.samplers.base import StepInfo
-
-if TYPE_CHECKING:
-    import h5netcdf
 
 _ARVIZ_NAMES = {"acceptance": "acceptance_rate", "diverged": "diverging"}
 _NAMES = {name: _ARVIZ_NAMES.get(name, name) for name in StepInfo._fields}
@@ -47,8 +46,6 @@ def write_trace_file(
         setting: nbeta, gamma and L_n(w0) become attributes of the file.
         attrs: What else the file should say of itself: ids, versions.
     """
-    import h5netcdf
-
     # HDF5 does not bear a write that fails: a full disk ends the process by SIGSEGV. So it writes into memory.
     image = io.BytesIO()
     known = {"nbeta": setting.nbeta, "gamma": setting.gamma, "loss_at_w0": setting.loss_at_w0}
@@ -65,8 +62,6 @@ def write_trace_file(
 
 def read_trace_file(path: Path) -> TraceFile:
     """Read trace.nc back; columns that were left out return as NaN, in the dtype of the loss."""
-    import h5netcdf
-
     with h5netcdf.File(path, "r") as file:
         trace, warmup = (_read_group(file.groups[group]) for group in _GROUPS)
         attrs = dict(file.attrs).items()
@@ -81,16 +76,12 @@ def read_columns(path: Path, names: Iterable[str]) -> dict[str, Shaped[np.ndarra
         OSError: it is no HDF5 file, or a damaged one.
         KeyError: a column was left out.
     """
-    import h5py
-
     with h5py.File(path, "r") as file:
         return {name: np.asarray(file[f"{_GROUPS[0]}/{_NAMES[name]}"]) for name in names}
 
 
 def read_loss(path: Path) -> Draws:
     """L_n(w) of every draw alone, in a tenth of the time."""
-    import h5py
-
     with h5py.File(path, "r") as file:
         return np.asarray(file[f"{_GROUPS[0]}/{_NAMES['loss']}"])
 
@@ -100,7 +91,7 @@ def _is_undefined(values: Shaped[np.ndarray, "chain draw"]) -> bool:
     return values.dtype.kind == "f" and values.size > 0 and bool(np.isnan(values).all())
 
 
-def _write_group(file: "h5netcdf.File", name: str, columns: Mapping[str, Draws]) -> None:
+def _write_group(file: h5netcdf.File, name: str, columns: Mapping[str, Draws]) -> None:
     num_chains, num_draws = next(iter(columns.values())).shape
     group = file.create_group(name)
     group.dimensions = {"chain": num_chains, "draw": num_draws}
@@ -121,12 +112,12 @@ def _write_group(file: "h5netcdf.File", name: str, columns: Mapping[str, Draws])
             variable.attrs["dtype"] = "bool"  # xarray's mark, as NetCDF has no such type
 
 
-def _read_group(group: "h5netcdf.Group") -> dict[str, Shaped[np.ndarray, "chain draw"]]:
+def _read_group(group: h5netcdf.Group) -> dict[str, Shaped[np.ndarray, "chain draw"]]:
     loss = group.variables[_NAMES["loss"]][...]
     return {name: _read_column(group, stored, loss) for name, stored in _NAMES.items()}
 
 
-def _read_column(group: "h5netcdf.Group", name: str, loss: Draws) -> Shaped[np.ndarray, "chain draw"]:
+def _read_column(group: h5netcdf.Group, name: str, loss: Draws) -> Shaped[np.ndarray, "chain draw"]:
     if name not in group.variables:
         return np.full_like(loss, np.nan)
     variable = group.variables[name]
