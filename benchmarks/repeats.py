@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from lambda_hat.config.job import canonical, parse_job
+from lambda_hat.config.job import parse_job
 from lambda_hat.config.schema import schema
-from lambda_hat.estimation.statistics import Setting, Trace
+from lambda_hat.estimation.statistics import Setting
+from lambda_hat.estimation.trace import Trace
 from lambda_hat.posterior import Posterior, localise
 from lambda_hat.samplers.base import Sampler, StepInfo, sampler_of
 from lambda_hat.targets.base import Target, build, model_of
@@ -73,8 +74,13 @@ def make_problem(
     nbeta, gamma = job.posterior.resolve_nbeta(built.num_data), job.posterior.gamma
     where = localise(target, nbeta, gamma)
     loss_at_w0 = float(where.loss_at_w0)
-    setting = Setting(nbeta, gamma, target.dim, target.num_data, loss_at_w0, built.report, canonical(job.sampler))
-    return Problem(where, setting, job.model.exact_llc(nbeta, gamma, built.report)), sampler_of(job)
+    sampler = sampler_of(job)
+    traits = sampler.traits
+    setting = Setting(
+        nbeta, gamma, target.dim, target.num_data, loss_at_w0, built.report, sampler.num_warmup, traits.batch_size,
+        traits.bias_knob, traits.noise_gain,
+    )  # fmt: skip
+    return Problem(where, setting, job.model.exact_llc(nbeta, gamma, built.report)), sampler
 
 
 def repeats(sampler: Sampler, problem: Problem, shape: Shape, count: int) -> Iterator[Trace]:

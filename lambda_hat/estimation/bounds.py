@@ -1,4 +1,4 @@
-"""What the setting of an estimate says of its biases before a draw is looked at: by formula, on a quadratic. Pure."""
+"""Bounds on the biases of an estimate that follow from its setting alone, by formula on a quadratic. Pure."""
 
 import math
 
@@ -28,16 +28,12 @@ def curvatures(setting: Setting) -> tuple[float, float]:
 
 
 def noise_virial(setting: Setting) -> float:
-    """What the noise of SGLD's minibatches adds to the virial, at least; 0 where it is not known.
+    """What the noise of the minibatches adds to the virial, at least; 0 where it is not known.
 
-    On a quadratic eps t^2 s_i^2 / 4 / (1 - eps p_i / 4) in direction i (docs/samplers.md), s_i^2 the variance of a
-    minibatch's gradient, here at w0.
+    The sampler's ``noise_gain`` times the variance of a minibatch's nbeta grad L, here at w0.
     """
-    step, batch = setting.sampler.get("step_size"), setting.sampler.get("batch_size")
-    is_sgld = str(setting.sampler.get("_target_")).endswith(".SGLD")
-    is_plain = is_sgld and setting.sampler.get("precond") == "none" and not setting.sampler.get("decay")
-    if not is_plain or not isinstance(step, float) or not isinstance(batch, int):
+    if setting.batch_size is None:
         return 0.0
     # A population's noise is that of any minibatch.
-    rows = batch if setting.report.get("has_rows") else 1
-    return 0.25 * step * setting.nbeta**2 * float(setting.report.get("row_noise") or 0.0) / rows
+    rows = setting.batch_size if setting.report.get("has_rows") else 1
+    return setting.noise_gain * setting.nbeta**2 * float(setting.report.get("row_noise") or 0.0) / rows

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lambda_hat.estimation.batch_means import running_llc
-from lambda_hat.estimation.standard_error import LLC
-from lambda_hat.estimation.statistics import Setting, Statistics, Trace, llc_draws, measure, quick_llc
+from lambda_hat.estimation.standard_error import LLC, running_llc
+from lambda_hat.estimation.statistics import Setting, Statistics, llc_draws, measure, quick_llc
+from lambda_hat.estimation.trace import Trace
 from lambda_hat.estimation.verdict import reasons
 
 __all__ = [
@@ -52,7 +52,7 @@ def estimate(trace: Trace, setting: Setting) -> Estimate:
     """The LLC, its error, its diagnostics and its verdict.
 
     Args:
-        trace: Arrays (chain, draw) of the sampling phase, named as StepInfo's fields; ``loss`` is required.
+        trace: Arrays (chain, draw) of the sampling phase, named as COLUMNS; ``loss`` is required.
         setting: What the trace was drawn from.
     """
     statistics = measure(trace, setting)

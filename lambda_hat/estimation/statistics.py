@@ -1,7 +1,6 @@
 """The numbers of an estimate: pure functions of a trace and its :class:`Setting`. No file, no clock, no JAX.
 
-A trace is a mapping of arrays (chain, draw) named as :class:`lambda_hat.samplers.base.StepInfo`'s fields; a
-column that is missing or all NaN is not defined for that sampler. Everything is computed from the draws of
+Everything is computed from the columns of the trace (:mod:`lambda_hat.estimation.trace`) and from the draws of
 
     x = nbeta (L_n(w) - L_n(w0)),    so that    E1 = E[x],    E3 = Var[x]    (docs/estimator.md)
 
@@ -12,18 +11,15 @@ of ours. It is imported where it is used: a tenth of a second, which a progress 
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
-from lambda_hat.estimation.batch_means import Draws, running_llc
-from lambda_hat.estimation.standard_error import LLC, MIN_DRAWS, arviz, interval90, mean_with_error
+from lambda_hat.estimation.standard_error import LLC, MIN_DRAWS, arviz, interval90, mean_with_error, running_llc
 from lambda_hat.estimation.step_bias import Bias, Virial, from_companions, from_work, virial_of
-
-Trace = Mapping[str, Shaped[np.ndarray, "chain draw"]]
-WarmupTrace = Mapping[str, Shaped[np.ndarray, "chain warmup_draw"]]
+from lambda_hat.estimation.trace import Draws, Trace
 
 # PSIS fits its law to the largest fifth of the weights, and to no fewer than five.
 _MIN_WEIGHTS = 25
@@ -44,7 +40,11 @@ class Setting:
         num_data: n.
         loss_at_w0: L_n(w0) over the full data, in the sampling dtype.
         report: What w0 is: ``Built.report`` (``gradient_norm``, ``hessian_min``, ``hessian_max``, ``warnings``).
-        sampler: The sampler's hyperparameters as plain data; empty where nobody tells.
+        num_warmup: The sampler's warm-up draws; None: unknown.
+        batch_size: Rows of its gradients; None: all rows.
+        bias_knob: What lowers the bias of its step, as a sentence names it; None: unknown.
+        noise_gain: c, if the noise of its minibatches raises the virial by at least c Var[nbeta grad L_batch]; 0:
+            unknown.
     """
 
     nbeta: float
@@ -53,7 +53,10 @@ class Setting:
     num_data: int
     loss_at_w0: float
     report: Mapping[str, Any]
-    sampler: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    num_warmup: int | None = None
+    batch_size: int | None = None
+    bias_knob: str | None = None
+    noise_gain: float = 0.0
 
 
 class Importance(NamedTuple):

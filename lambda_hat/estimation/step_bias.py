@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lambda_hat.estimation.batch_means import Draws, running_sums
-from lambda_hat.estimation.standard_error import interval90, mean_with_error
+from lambda_hat.estimation.standard_error import interval90, mean_with_error, running_sums
+from lambda_hat.estimation.trace import Draws
 
 # The work counts that was done within so many times what draws remember (draws / ESS): older work is forgotten.
 _MEMORIES = 5.0

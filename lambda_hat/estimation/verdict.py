@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
-from lambda_hat.estimation.batch_means import Draws
 from lambda_hat.estimation.bounds import curvatures, gradient_bias_bound, noise_virial
 from lambda_hat.estimation.standard_error import MIN_DRAWS
-from lambda_hat.estimation.statistics import Setting, Statistics, Trace, llc_draws
+from lambda_hat.estimation.statistics import Setting, Statistics, llc_draws
+from lambda_hat.estimation.trace import Draws, Trace
 
 MAX_RHAT = 1.01
 MIN_ESS = 400.0
@@ -120,8 +120,8 @@ def _mixing(statistics: Statistics, x: Draws, setting: Setting) -> Iterator[str]
 def _short_warmup(statistics: Statistics, setting: Setting) -> str:
     """A clause for warm-ups over which a chain cannot have forgotten where it began."""
     memory = statistics.num_draws * statistics.num_chains / max(statistics.ess_bulk, 1.0)
-    warmup = setting.sampler.get("num_warmup")
-    if not isinstance(warmup, int) or warmup >= _MEMORIES * memory:
+    warmup = setting.num_warmup
+    if warmup is None or warmup >= _MEMORIES * memory:
         return ""
     return (
         f"; warm-up was {warmup} draws long, and draws remember about {memory:.2g} others: lengthen sampler.num_warmup"
@@ -192,11 +192,9 @@ def _bias(statistics: Statistics, setting: Setting) -> Iterator[str]:
         cause = (
             ", mostly because the minibatches' gradients are noisy: raise sampler.batch_size, or" if is_noise else ":"
         )
-        is_tuned = "energy_variance" in setting.sampler
-        knob = "sampler.energy_variance" if is_tuned else "sampler.step_size (auto: sampler.target_bias)"
         yield (
             f"the step size adds {bias.value:.3g} +- {bias.mcse:.2g} to the LLC ({bias.z:+.1f} errors)"
-            f"{cause} lower {knob}, or take the value without it, bias.llc = {bias.llc:.4g} +- {bias.llc_mcse:.2g}, "
+            f"{cause} lower {setting.bias_knob or 'sampler.step_size'}, or take the value without it, bias.llc = {bias.llc:.4g} +- {bias.llc_mcse:.2g}, "
             f"which is right to first order"
         )
 

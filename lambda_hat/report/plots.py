@@ -19,9 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from lambda_hat.estimation.batch_means import Draws, running_llc
-from lambda_hat.estimation.standard_error import INTERVAL_90
-from lambda_hat.estimation.statistics import Trace, WarmupTrace, llc_draws
+from lambda_hat.estimation.standard_error import INTERVAL_90, running_llc
+from lambda_hat.estimation.statistics import llc_draws
+from lambda_hat.estimation.trace import Draws, Trace, WarmupTrace
 from lambda_hat.run.summary import with_error
 from lambda_hat.store.files import atomic_path
 
@@ -80,7 +80,7 @@ def draw_diagnostics(trace: Trace, warmup: WarmupTrace, analysis: Mapping[str, A
     """Draw what the trace allows of trace, rank, energy, running_llc and llc_convergence_combined (.png).
 
     Args:
-        trace: Arrays (chain, draw) of the sampling phase; of the fields of StepInfo, ``loss`` is required.
+        trace: Arrays (chain, draw) of the sampling phase; of the COLUMNS, ``loss`` is required.
         warmup: The same of warm-up; may be empty.
         analysis: The document analysis.json (docs/estimator.md and docs/store.md).
         directory: Where to; it must exist. Pictures of the same name are replaced.

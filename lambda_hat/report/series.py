@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from lambda_hat.estimation.batch_means import Draws, running_llc
-from lambda_hat.estimation.statistics import Trace, llc_draws
+from lambda_hat.estimation.standard_error import running_llc
+from lambda_hat.estimation.statistics import llc_draws
+from lambda_hat.estimation.trace import Draws, Trace
 
 # More chains than this are not told apart by the eye: the first are drawn, all are counted.
 _MOST_CHAINS = 8

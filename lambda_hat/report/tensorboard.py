@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lambda_hat.estimation.batch_means import running_llc
+from lambda_hat.estimation.standard_error import running_llc
 from lambda_hat.estimation.statistics import llc_draws
 from lambda_hat.store import trace_file
 from lambda_hat.store.layout import Document, RunRef, Store, read_status

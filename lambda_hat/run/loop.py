@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lambda_hat.config.job import Job, canonical
+from lambda_hat.config.job import Job
 from lambda_hat.estimation.estimate import Setting, quick_llc
 from lambda_hat.posterior import localise
 from lambda_hat.run import publish as results
@@ -128,6 +128,7 @@ class _Run:
             raise RunError(
                 f"{self.job.run_id}: L_n(w0) needs to be finite in {self.job.sampler.dtype}, got {loss_at_w0}"
             )
+        traits = self.job.sampler.traits
         self.setting = Setting(
             nbeta=nbeta,
             gamma=self.job.posterior.gamma,
@@ -135,7 +136,10 @@ class _Run:
             num_data=target.num_data,
             loss_at_w0=loss_at_w0,
             report=self.meta["report"],
-            sampler=canonical(self.job.sampler),
+            num_warmup=self.job.sampler.num_warmup,
+            batch_size=traits.batch_size,
+            bias_knob=traits.bias_knob,
+            noise_gain=traits.noise_gain,
         )
         state = self._restore()
         self._status("running")

@@ -9,9 +9,9 @@ import numpy as np
 
 from lambda_hat.config.job import Job
 from lambda_hat.estimation.estimate import Estimate, Setting, efficiency, estimate, quick_llc
+from lambda_hat.estimation.trace import COLUMNS
 from lambda_hat.estimation.verdict import MAX_RHAT, MIN_ESS
 from lambda_hat.run.accounting import Ledger, TracePhase
-from lambda_hat.samplers.base import StepInfo
 from lambda_hat.store import trace_file
 from lambda_hat.store.checkpoint import Chunk, load_trace
 from lambda_hat.store.layout import StoreError, atomic_path, write_json
@@ -80,7 +80,7 @@ def merge_trace(directory: Path, ledger: Ledger, origin: Origin) -> dict[str, np
     warmup = read_trace(directory, ledger, "warmup")
     sampling = read_trace(directory, ledger, "sampling")
     # A phase without steps still has its columns; spent by the initialisation alone, a run has not even warm-up's.
-    nothing = {name: np.zeros((origin.job.num_chains, 0)) for name in StepInfo._fields}
+    nothing = {name: np.zeros((origin.job.num_chains, 0)) for name in COLUMNS}
     columns = {name: column[:, :0] for name, column in (sampling or warmup or nothing).items()}
     attributes = {
         "run_id": origin.job.run_id,

@@ -15,12 +15,11 @@ import h5py
 import numpy as np
 from jaxtyping import Shaped
 
-from lambda_hat.estimation.batch_means import Draws
-from lambda_hat.estimation.statistics import Setting, Trace, WarmupTrace, llc_draws
-from lambda_hat.samplers.base import StepInfo
+from lambda_hat.estimation.statistics import Setting, llc_draws
+from lambda_hat.estimation.trace import COLUMNS, Draws, Trace, WarmupTrace
 
 _ARVIZ_NAMES = {"acceptance": "acceptance_rate", "diverged": "diverging"}
-_NAMES = {name: _ARVIZ_NAMES.get(name, name) for name in StepInfo._fields}
+_NAMES = {name: _ARVIZ_NAMES.get(name, name) for name in COLUMNS}
 _GROUPS = ("sample_stats", "warmup_sample_stats")
 # Draws a block of the file holds: small enough to read a part, large enough for the compressor.
 _BLOCK = 16384
@@ -41,7 +40,7 @@ def write_trace_file(
 
     Args:
         path: Where to; an existing file is replaced, not atomically.
-        trace: The draws: StepInfo's fields over (chain, draw). Columns that are all NaN are left out.
+        trace: The draws: COLUMNS over (chain, draw). Columns that are all NaN are left out.
         warmup: The same of warm-up. Either may have no draws, but has its columns.
         setting: nbeta, gamma and L_n(w0) become attributes of the file.
         attrs: What else the file should say of itself: ids, versions.

@@ -117,7 +117,7 @@ def test_the_work_of_an_integrator_tells_its_bias() -> None:
 
 
 def test_what_tunes_the_step_is_what_to_lower() -> None:
-    setting = Setting(NBETA, 0.0, 10, 1000, 0.0, {}, {"energy_variance": 1e-2})
+    setting = Setting(NBETA, 0.0, 10, 1000, 0.0, {}, bias_knob="sampler.energy_variance")
     (reason,) = [one for one in estimate(unadjusted(0.7), setting).reasons if one.startswith("the step size adds")]
     assert ": lower sampler.energy_variance, or take the value without it" in reason
 

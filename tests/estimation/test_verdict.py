@@ -271,7 +271,7 @@ def test_a_dtype_that_cannot_resolve_the_loss_is_said() -> None:
 def test_a_warm_up_shorter_than_the_memory_of_the_draws_is_said() -> None:
     """Of 4 x 300 draws with an ESS of about 300, each remembers 4: three times that is 12."""
     trace = healthy(3, draws=300)
-    short, long = (dataclasses.replace(setting(), sampler={"num_warmup": draws}) for draws in (1, 100))
+    short, long = (dataclasses.replace(setting(), num_warmup=draws) for draws in (1, 100))
     assert "warm-up was 1 draws long" in reasons_about("ESS", trace, short)[0]
     assert "warm-up was" not in reasons_about("ESS", trace, long)[0]
     assert "warm-up was" not in reasons_about("ESS", trace)[0]

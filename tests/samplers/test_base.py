@@ -1,12 +1,19 @@
 """The helpers that every sampler is built from."""
 
+import dataclasses
+import re
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lambda_hat.config.job import ConfigError
+from lambda_hat.estimation.trace import COLUMNS
 from lambda_hat.samplers.base import StepInfo, check_batch, group_size, per_chain, step_info, thin
+from lambda_hat.samplers.sghmc import SGHMC
+from lambda_hat.samplers.sgld import SGLD
 
 
 @pytest.mark.parametrize("sequential", [False, True])
@@ -63,3 +70,30 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
     check_batch(10, 10)
     with pytest.raises(ConfigError, match=r"sampler\.batch_size: needs at most the n = 10 rows of the data, got 11"):
         check_batch(11, 10)
+
+
+def test_every_sampler_declares_what_others_ask_of_it(sampler: Any) -> None:
+    """Sees minibatches counted as full gradients, and a verdict that names a field the sampler has not."""
+    fields = {field.name for field in dataclasses.fields(sampler)}
+    traits = sampler.traits
+    assert sampler.kernel_version >= 1
+    assert traits.batch_size == getattr(sampler, "batch_size", None)
+    assert traits.in_pairs == ("batch_size" in fields)
+    named = re.findall(r"sampler\.(\w+)", traits.bias_knob or "")
+    assert (traits.bias_knob is None) == (not named)
+    assert set(named) <= fields
+
+
+def test_the_noise_of_sgld_is_bounded_where_the_formula_holds() -> None:
+    """eps / 4 on a quadratic, for a fixed step that every parameter shares."""
+    assert SGLD(step_size=1e-3).traits.noise_gain == 0.25 * 1e-3
+    others = [SGLD(), SGLD(step_size=1e-3, decay=0.3), SGLD(step_size=1e-3, precond="rmsprop"), SGHMC(step_size=1e-3)]
+    assert [sampler.traits.noise_gain for sampler in others] == [0.0] * 4
+
+
+def test_a_step_fills_the_columns_of_the_trace() -> None:
+    """Sees a column that the trace file, the statistics and the plots know by another name or kind."""
+    info = step_info(jnp.zeros(3), 2)
+    assert {name: leaf.dtype.kind for name, leaf in info._asdict().items()} == {
+        name: column.kind for name, column in COLUMNS.items()
+    }

@@ -89,7 +89,7 @@ def estimates() -> dict[str, Estimate]:
             _, trace = ensemble.advance(ensemble.finish(state), "sampling", 0, 1000)
             columns = {column: values.T for column, values in trace.items()}
             at_w0 = float(posterior.loss_at_w0)
-            setting = Setting(nbeta, gamma, posterior.dim, 100_000, at_w0, {}, {"num_warmup": sampler.num_warmup})
+            setting = Setting(nbeta, gamma, posterior.dim, 100_000, at_w0, {}, num_warmup=sampler.num_warmup)
             found[name] = estimate(columns, setting)
     return found
 
