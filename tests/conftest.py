@@ -38,10 +38,8 @@ install_import_hook(
     [
         "lambda_hat.posterior",
         "lambda_hat.run",
-        "lambda_hat.samplers._adaptation",
-        "lambda_hat.samplers._vi_family",
-        "lambda_hat.samplers._step_size",
-        "lambda_hat.samplers._stochastic",
+        "lambda_hat.samplers",
+        "lambda_hat.sampling",
         "lambda_hat.targets",
     ],
     "beartype.beartype",

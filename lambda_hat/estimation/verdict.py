@@ -192,9 +192,10 @@ def _bias(statistics: Statistics, setting: Setting) -> Iterator[str]:
         cause = (
             ", mostly because the minibatches' gradients are noisy: raise sampler.batch_size, or" if is_noise else ":"
         )
+        knob = setting.bias_knob or "sampler.step_size"
         yield (
             f"the step size adds {bias.value:.3g} +- {bias.mcse:.2g} to the LLC ({bias.z:+.1f} errors)"
-            f"{cause} lower {setting.bias_knob or 'sampler.step_size'}, or take the value without it, bias.llc = {bias.llc:.4g} +- {bias.llc_mcse:.2g}, "
+            f"{cause} lower {knob}, or take the value without it, bias.llc = {bias.llc:.4g} +- {bias.llc_mcse:.2g}, "
             f"which is right to first order"
         )
 

@@ -103,8 +103,9 @@ class SGLD:
     @property
     def traits(self) -> Traits:
         # On a quadratic the noise adds eps t^2 s_i^2 / 4 / (1 - eps p_i / 4) to the virial in direction i.
-        is_plain = self.precond == "none" and not self.decay and self.step_size != "auto"
-        return stochastic_traits(self.batch_size, noise_gain=0.25 * self.step_size if is_plain else 0.0)
+        if isinstance(self.step_size, float) and self.precond == "none" and not self.decay:
+            return stochastic_traits(self.batch_size, noise_gain=0.25 * self.step_size)
+        return stochastic_traits(self.batch_size)
 
     def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         phases = self._dynamics(posterior, is_frozen=False), self._dynamics(posterior, is_frozen=self.is_frozen)
