@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from lambda_hat.config.job import Job
-from lambda_hat.sampling import compilation_cache as cache
 from lambda_hat.store.layout import Store
 
 _SLOW = """\
@@ -81,6 +80,8 @@ def is_slowed(folder: Path, pid: int) -> bool:
 
 def cut_cache_short(store: Store) -> list[Path]:
     """Truncate every entry of a store's own compilation cache, and return them."""
+    from lambda_hat.sampling import compilation_cache as cache  # conftest imports this file before it sets JAX's variables
+
     entries = sorted((store.cache_dir / cache.cpu_type()).glob("*-cache"))
     assert entries
     for path in entries:
@@ -91,4 +92,6 @@ def cut_cache_short(store: Store) -> list[Path]:
 
 def are_whole(entries: list[Path]) -> bool:
     """Whether entries of a compilation cache can be read."""
+    from lambda_hat.sampling import compilation_cache as cache
+
     return all(map(cache._decodes, entries))

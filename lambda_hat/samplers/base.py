@@ -125,7 +125,7 @@ def sampler_of(job: Job) -> Sampler:
     )
 
 
-def step_info(loss: Float[Array, " chain"], gradients: Int[Array, " chain"] | int, **known: Array) -> StepInfo:
+def step_info(loss: Float[Array, " chain"], gradients: Int[Array, "*chain"] | int, **known: Array) -> StepInfo:
     """A :class:`StepInfo` with NaN (or False) in every field that is not given."""
     nothing = jnp.full(loss.shape, jnp.nan, loss.dtype)
     fields = dict.fromkeys(_FLOATS, nothing)

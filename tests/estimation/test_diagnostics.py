@@ -41,7 +41,7 @@ def diagnostics(stats: Any) -> list[float]:
 
 
 def test_alone_it_gives_the_same_numbers_and_all_of_arviz_and_scipy_can_follow() -> None:
-    heavy = ("arviz_stats", "arviz_base", "xarray", "pandas", "scipy.stats", "scipy.signal", "scipy.optimize")
+    heavy = ("arviz_stats", "arviz_base", "xarray", "pandas", "matplotlib")
     program = f"""
 import json, sys
 from typing import Any
@@ -62,7 +62,7 @@ print(json.dumps([numbers, alone, [function.__module__.partition(".")[0] for fun
 
 
 def test_a_run_publishes_its_trace_and_its_estimate_without_arviz_pandas_or_matplotlib(store_root: Path) -> None:
-    """Nor SciPy's statistics, which take half a second."""
+    """Nor SciPy's statistics before the trace: they take half a second."""
     program = """
         import json, sys
         from lambda_hat.run import publish as results
@@ -86,4 +86,4 @@ def test_a_run_publishes_its_trace_and_its_estimate_without_arviz_pandas_or_matp
     config = job_config(store_root, budget={"draws": 20})
     before, after = map(json.loads, python(program, json.dumps(config)).splitlines())
     assert before == [True, []]
-    assert after == [True, []]
+    assert after == [True, ["scipy.stats"]]

@@ -1,20 +1,27 @@
 """Compiled programs are found by the next process, and a damaged one is mended, never met twice."""
 
 import errno
+import gc
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax._src import monitoring
 
+from lambda_hat.run.loop import execute
 from lambda_hat.sampling import compilation_cache as cache_module
 from lambda_hat.sampling.compilation_cache import compilation_cache, cpu_type
+from lambda_hat.store.layout import Store
+from tests import jobs
 
 ROOT = Path(__file__).parents[2]
 
@@ -145,3 +152,54 @@ def test_private_folders_of_killed_processes_are_removed_in_time(tmp_path: Path)
     with compilation_cache(tmp_path):
         pass
     assert (old.exists(), young.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("sampler", [jobs.HMC, {"_target_": "lambda_hat.samplers.vi.VI", "num_warmup": 2}])
+def test_a_second_process_compiles_nothing_of_a_run(store_root: Path, sampler: dict[str, Any]) -> None:
+    """Sees a program of a run whose key differs from process to process; vi's call LAPACK, which each must find."""
+    program = """
+import json, logging, sys
+import jax
+from lambda_hat.config.job import parse_job
+from lambda_hat.run.loop import execute
+from lambda_hat.store.layout import Store
+misses = []
+jax.monitoring.register_event_listener(lambda event, **_: misses.append(event) if "cache_misses" in event else None)
+job = parse_job(json.loads(sys.argv[1]))
+analysis = json.loads(execute(job, Store(job.store.root)).analysis.read_text())
+print(json.dumps([analysis["llc"], analysis["tuned"], len(misses)]))
+"""
+
+    def run(seed: int) -> list[Any]:
+        config = jobs.job_config(store_root, budget={"draws": 20}, sampler=sampler) | {"seed": seed}
+        command = [sys.executable, "-c", program, json.dumps(config)]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+
+    first = run(0)
+    for folder in store_root.glob("targets/*/run_*"):
+        shutil.rmtree(folder)
+    assert run(0) == [*first[:2], 0]
+    assert run(1)[2] == 0
+
+
+def test_a_process_of_many_runs_drops_its_programs(
+    store_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sees one that keeps the programs of all its runs: it ends with SIGABRT at the 80th or so of runs that differ."""
+    limit = tmp_path / "max_map_count"
+
+    def mappings(dim: int) -> int:
+        node = {"_target_": "lambda_hat.targets.analytic.Quadratic", "dim": dim}
+        execute(jobs.make_job(store_root, model=node, budget={"draws": 4}), Store(store_root))
+        gc.collect()
+        return len(Path("/proc/self/maps").read_bytes().splitlines())
+
+    jax.clear_caches()
+    first, second = mappings(3), mappings(4)
+    assert second > first
+    limit.write_text(f"{first + second}\n")
+    kernels = "/proc/sys/vm/max_map_count"
+    monkeypatch.setattr(cache_module, "Path", lambda path: limit if path == kernels else Path(path))
+    assert cache_module.is_crowded()
+    assert mappings(5) < second
+    assert not cache_module.is_crowded()
