@@ -80,7 +80,9 @@ def is_slowed(folder: Path, pid: int) -> bool:
 
 def cut_cache_short(store: Store) -> list[Path]:
     """Truncate every entry of a store's own compilation cache, and return them."""
-    from lambda_hat.sampling import compilation_cache as cache  # conftest imports this file before it sets JAX's variables
+    from lambda_hat.sampling import (
+        compilation_cache as cache,
+    )  # conftest imports this file before it sets JAX's variables
 
     entries = sorted((store.cache_dir / cache.cpu_type()).glob("*-cache"))
     assert entries

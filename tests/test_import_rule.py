@@ -33,7 +33,6 @@ MAY_IMPORT = {
 # Imports against the rule that are still there.
 EXCEPTIONS = {
     ("lambda_hat.sampling.compilation_cache", "lambda_hat.store.files"),
-    ("lambda_hat.store.trace_file", "lambda_hat.samplers.base"),
 }
 CORE = ("lambda_hat.targets", "lambda_hat.posterior", "lambda_hat.samplers", "lambda_hat.estimation",
         "lambda_hat.sampling.ensemble", "lambda_hat.sampling.jit")  # fmt: skip
