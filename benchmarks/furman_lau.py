@@ -205,8 +205,9 @@ def main() -> None:
         chosen = jobs if with_sgld else jobs[: len(LADDER) + 1]
         results.append(measure(CLASSES[options.name], chosen, None if reference is None else reference[0]))
         fitted, known = results[-1].fit, results[-1].known
+        model = jobs[0].target_config["model"]
         print(
-            f"{len(results)}: {list(jobs[0].model.widths)} rank {jobs[0].model.rank}, lambda {known:g}: "
+            f"{len(results)}: {model['widths']} rank {model['rank']}, lambda {known:g}: "
             + ", ".join(f"{name} {with_error(*one.llc)}" for name, one in results[-1].found.items()),
             *fitted.reasons, sep="; ", flush=True,
         )  # fmt: skip

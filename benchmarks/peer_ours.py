@@ -37,11 +37,13 @@ class Ours:
     def answer(self, request: dict[str, int]) -> dict[str, Any]:
         import jax
 
+        from lambda_hat.samplers.base import sampler_of
         from lambda_hat.sampling.ensemble import Ensemble
 
         job, posterior = self.job, self.posterior
-        ensemble = Ensemble(job.sampler, posterior, job.num_chains, request["seed"])
-        warmup, draws = (request[name] // job.sampler.steps_per_draw for name in ("warmup", "draws"))
+        sampler = sampler_of(job)
+        ensemble = Ensemble(sampler, posterior, job.num_chains, request["seed"])
+        warmup, draws = (request[name] // sampler.steps_per_draw for name in ("warmup", "draws"))
         started, cpu = time.perf_counter(), time.process_time()
         state, _ = ensemble.init()
         state, _ = ensemble.advance(state, "warmup", 0, warmup)
@@ -51,7 +53,7 @@ class Ours:
         return {
             "cpu_seconds": time.process_time() - cpu,
             "seconds": time.perf_counter() - started,
-            "chain_steps": job.num_chains * job.sampler.steps_per_draw * (warmup + draws),
+            "chain_steps": job.num_chains * sampler.steps_per_draw * (warmup + draws),
             "llcs": llcs.tolist(),
         }
 

@@ -74,13 +74,13 @@ def make_problem(
     nbeta, gamma = job.posterior.resolve_nbeta(built.num_data), job.posterior.gamma
     where = localise(target, nbeta, gamma)
     loss_at_w0 = float(where.loss_at_w0)
-    sampler = sampler_of(job)
-    traits = sampler.traits
+    chosen = sampler_of(job)
+    traits = chosen.traits
     setting = Setting(
-        nbeta, gamma, target.dim, target.num_data, loss_at_w0, built.report, sampler.num_warmup, traits.batch_size,
+        nbeta, gamma, target.dim, target.num_data, loss_at_w0, built.report, chosen.num_warmup, traits.batch_size,
         traits.bias_knob, traits.noise_gain,
     )  # fmt: skip
-    return Problem(where, setting, job.model.exact_llc(nbeta, gamma, built.report)), sampler
+    return Problem(where, setting, job.model.exact_llc(nbeta, gamma, built.report)), chosen
 
 
 def repeats(sampler: Sampler, problem: Problem, shape: Shape, count: int) -> Iterator[Trace]:

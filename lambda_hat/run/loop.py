@@ -117,8 +117,9 @@ class _Run:
     def to_the_end(self) -> Outcome:
         target, self.meta = load_target(self.job, self.store)
         nbeta = self.job.posterior.resolve_nbeta(target.num_data)
+        sampler = sampler_of(self.job)
         self.ensemble = Ensemble(
-            sampler_of(self.job),
+            sampler,
             localise(target, nbeta, self.job.posterior.gamma),
             self.job.num_chains,
             self.job.seed,
@@ -128,7 +129,6 @@ class _Run:
             raise RunError(
                 f"{self.job.run_id}: L_n(w0) needs to be finite in {self.job.sampler.dtype}, got {loss_at_w0}"
             )
-        traits = self.job.sampler.traits
         self.setting = Setting(
             nbeta=nbeta,
             gamma=self.job.posterior.gamma,
@@ -136,10 +136,10 @@ class _Run:
             num_data=target.num_data,
             loss_at_w0=loss_at_w0,
             report=self.meta["report"],
-            num_warmup=self.job.sampler.num_warmup,
-            batch_size=traits.batch_size,
-            bias_knob=traits.bias_knob,
-            noise_gain=traits.noise_gain,
+            num_warmup=sampler.num_warmup,
+            batch_size=sampler.traits.batch_size,
+            bias_knob=sampler.traits.bias_knob,
+            noise_gain=sampler.traits.noise_gain,
         )
         state = self._restore()
         self._status("running")

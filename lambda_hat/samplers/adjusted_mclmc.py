@@ -37,7 +37,6 @@ class AdjustedMCLMC:
     """
 
     kernel_version: ClassVar[int] = 1
-    traits: ClassVar[Traits] = Traits()
     OLDER_NAMES: ClassVar[dict[str, str]] = {
         "warmup": "sampler.num_warmup",
         "draws": "budget.draws",
@@ -53,6 +52,10 @@ class AdjustedMCLMC:
     num_warmup: NonNegativeInt = 1000
     steps_per_draw: PositiveInt = 1
     dtype: Dtype = "float64"
+
+    @property
+    def traits(self) -> Traits:
+        return Traits()
 
     def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax

@@ -36,7 +36,6 @@ class ChEESHMC:
     """
 
     kernel_version: ClassVar[int] = 1
-    traits: ClassVar[Traits] = Traits()
     OLDER_NAMES: ClassVar[dict[str, str]] = {
         "warmup": "sampler.num_warmup",
         "draws": "budget.draws",
@@ -51,6 +50,10 @@ class ChEESHMC:
     num_warmup: NonNegativeInt = 1000
     steps_per_draw: PositiveInt = 1
     dtype: Dtype = "float64"
+
+    @property
+    def traits(self) -> Traits:
+        return Traits()
 
     def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax

@@ -32,7 +32,6 @@ class HMC:
     """
 
     kernel_version: ClassVar[int] = 1
-    traits: ClassVar[Traits] = Traits()
     OLDER_NAMES: ClassVar[dict[str, str]] = {"warmup": "sampler.num_warmup", "draws": "budget.draws"}
 
     step_size: PositiveFloat = 0.01
@@ -42,6 +41,10 @@ class HMC:
     num_warmup: NonNegativeInt = 500
     steps_per_draw: PositiveInt = 1
     dtype: Dtype = "float64"
+
+    @property
+    def traits(self) -> Traits:
+        return Traits()
 
     def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax

@@ -27,7 +27,6 @@ class MALA:
     """
 
     kernel_version: ClassVar[int] = 1
-    traits: ClassVar[Traits] = Traits()
     OLDER_NAMES: ClassVar[dict[str, str]] = {"warmup": "sampler.num_warmup", "draws": "budget.draws"}
     mass: ClassVar[Literal["identity"]] = "identity"
 
@@ -36,6 +35,10 @@ class MALA:
     num_warmup: NonNegativeInt = 500
     steps_per_draw: PositiveInt = 16
     dtype: Dtype = "float64"
+
+    @property
+    def traits(self) -> Traits:
+        return Traits()
 
     def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax

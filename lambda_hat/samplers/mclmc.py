@@ -56,7 +56,6 @@ class MCLMC:
     """
 
     kernel_version: ClassVar[int] = 1
-    traits: ClassVar[Traits] = Traits(bias_knob="sampler.energy_variance")
     OLDER_NAMES: ClassVar[dict[str, str]] = {
         "warmup": "sampler.num_warmup",
         "draws": "budget.draws",
@@ -71,6 +70,10 @@ class MCLMC:
     num_warmup: NonNegativeInt = 500
     steps_per_draw: PositiveInt = 4
     dtype: Dtype = "float64"
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(bias_knob="sampler.energy_variance")
 
     def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt32
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers.base import CHAINS, Kernel, Sampler, StepInfo, group_size
 from lambda_hat.sampling.jit import jitted
-from lambda_hat.targets.base import Model
+from lambda_hat.targets.base import Loss
 
 # Draws that one call can record. The buffer is scalars only: 16384 draws of 8 chains are 5 MB.
 CAPACITY = 16384
@@ -40,7 +40,7 @@ class _Plan(NamedTuple):
     """
 
     sampler: Sampler
-    model: Model
+    model: Loss
     dim: int
     num_chains: int
     phase: Phase
