@@ -37,7 +37,9 @@ os.environ |= {
 install_import_hook(
     [
         "lambda_hat.posterior",
-        "lambda_hat.run",
+        "lambda_hat.run.loop",
+        "lambda_hat.run.publish",
+        "lambda_hat.run.target",
         "lambda_hat.samplers",
         "lambda_hat.sampling",
         "lambda_hat.targets",

@@ -86,7 +86,9 @@ class SamplerTraits(Protocol):
 
 @runtime_checkable
 class SamplerConfig(Protocol):
-    """What planning needs of a sampler: :mod:`lambda_hat.samplers.base` has the rest."""
+    """What planning and the store need of a sampler: :mod:`lambda_hat.samplers.base` has the rest."""
+
+    kernel_version: ClassVar[int]
 
     kernel_version: ClassVar[int]
 
