@@ -16,7 +16,8 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from lambda_hat.config.compose import plain
-from lambda_hat.config.job import Job, config_dir, parse_job
+from lambda_hat.config.job import Job, parse_job
+from lambda_hat.config.presets import config_dir
 from lambda_hat.store.layout import Store
 
 # Git-ignored. Kept, so that a second benchmark finds the targets and the peer's environment.

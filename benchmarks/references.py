@@ -13,7 +13,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 
 from lambda_hat.config.compose import plain
-from lambda_hat.config.job import Job, config_dir, parse_job
+from lambda_hat.config.job import Job, parse_job
+from lambda_hat.config.presets import config_dir
 from lambda_hat.estimation.estimate import LLC, agreement
 from lambda_hat.run.loop import execute
 from lambda_hat.run.progress import terminal_reporter

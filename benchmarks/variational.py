@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from hydra import compose, initialize_config_dir
 
 from lambda_hat.config.compose import plain
-from lambda_hat.config.job import config_dir, parse_job
+from lambda_hat.config.job import parse_job
+from lambda_hat.config.presets import config_dir
 from lambda_hat.run.loop import execute
 from lambda_hat.run.progress import terminal_reporter
 from lambda_hat.run.summary import with_error

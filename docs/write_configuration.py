@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from lambda_hat.config.job import config_dir
+from lambda_hat.config.presets import config_dir
 from lambda_hat.config.schema import Budget, PosteriorConfig, StoreConfig, schema_class
 
 PAGE = Path(__file__).with_name("configuration.md")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lambda_hat
-from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import ConfigError
 
 LOCAL_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.LocalLauncher"
 SLURM_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.SlurmLauncher"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from hydra.core.config_loader import ConfigLoader
 
 from lambda_hat.config.compose import Composed, Composer, OverrideSet, compose_jobs
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch import table
 from lambda_hat.launch.backend import backend_from
 from lambda_hat.launch.plan import Plan, plan_jobs

@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lambda_hat.config.job import ConfigError, Job, parse_job
+from lambda_hat.config.job import Job, parse_job
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.manifest import SETTLED, Manifest, Task, status_since_submission
 from lambda_hat.launch.signals import Stop

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lambda_hat.config.job import ConfigError, Job, canonical
+from lambda_hat.config.job import Job, canonical
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.store.layout import Store
 from lambda_hat.store.records import config_fields, model_and_data, varying, words
 from lambda_hat.store.runs import finished

@@ -7,7 +7,8 @@ neither loses a run nor starts one twice.
 import itertools
 from collections.abc import Sequence
 
-from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.local.detached import Detached
 from lambda_hat.launch.local.pool import Pool, in_order

@@ -10,7 +10,7 @@ import yaml
 
 from benchmarks.furman_lau import NAMES, Found, Result, is_met, order, table
 from benchmarks.furman_lau_classes import CLASSES, LADDER, NETWORKS, Network, document, draw
-from lambda_hat.config.job import config_dir
+from lambda_hat.config.presets import config_dir
 from lambda_hat.estimation.estimate import LLC
 from lambda_hat.estimation.temperatures import Asymptotics
 from lambda_hat.targets.deep_linear import DeepLinear

@@ -103,7 +103,7 @@ def _faults(error: Exception, config_name: str, arguments: list[str]) -> list[st
     from omegaconf.errors import OmegaConfBaseException
 
     from lambda_hat.config.compose import explain, one_line
-    from lambda_hat.config.job import ConfigError
+    from lambda_hat.config.schema import ConfigError
 
     if isinstance(error, ConfigError):
         return error.faults

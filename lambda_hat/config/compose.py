@@ -18,8 +18,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lambda_hat.config.job import ConfigError, Job, parse_job
+from lambda_hat.config.job import Job, parse_job
 from lambda_hat.config.presets import config_dir
+from lambda_hat.config.schema import ConfigError
 
 OverrideSet = tuple[Override, ...]
 Config = dict[str, Any]

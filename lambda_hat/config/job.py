@@ -90,8 +90,6 @@ class SamplerConfig(Protocol):
 
     kernel_version: ClassVar[int]
 
-    kernel_version: ClassVar[int]
-
     @property
     def dtype(self) -> Dtype: ...
     @property

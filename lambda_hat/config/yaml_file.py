@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lambda_hat.config.compose import one_line
-from lambda_hat.config.job import ConfigError
 from lambda_hat.config.presets import config_dir, presets_of
+from lambda_hat.config.schema import ConfigError
 
 # Below it keys are written as on the command line, and dots are part of them.
 OVERRIDES = "overrides"

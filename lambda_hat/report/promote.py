@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.report.pictures import draw_pictures
 from lambda_hat.run.summary import with_error
 from lambda_hat.store.files import StoreError, read_bytes, read_json, write_bytes, write_json

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.run.progress import Reporter, Silent
 from lambda_hat.run.provenance import provenance
 from lambda_hat.store.layout import Store, StoreError, write_status

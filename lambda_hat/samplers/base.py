@@ -31,8 +31,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from lambda_hat.config.job import ConfigError, Job
-from lambda_hat.config.schema import Dtype
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import ConfigError, Dtype
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers._limits import LEAST_DIM_SHARED
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from submitit import AutoExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.backend import Backend
 from lambda_hat.launch.element import Element
 from lambda_hat.launch.manifest import SETTLED, Array, Kind, Manifest, Submission, status_since_submission

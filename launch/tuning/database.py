@@ -16,7 +16,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import Engine, create_engine, exc, text
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.tuning.url import masked
 from lambda_hat.run.progress import Reporter
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.submit import SweepStopped
 from lambda_hat.launch.tuning import results
 from lambda_hat.launch.tuning.database import Database

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.tuning.schema import (
     Budgets,
     Concurrency,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lambda_hat.config.compose import Composer, Config
-from lambda_hat.config.job import ConfigError, Job, parse_job
+from lambda_hat.config.job import Job, parse_job
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.config.yaml_file import flatten, override_text
 from lambda_hat.launch.plan import target_label
 from lambda_hat.launch.tuning.schema import Budgets, Dimension, Problem, Tuning

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from lambda_hat.config.compose import Composer
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch import table
 from lambda_hat.launch.backend import Backend
 from lambda_hat.launch.tuning.problems import Case, compose_cases

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 
 FILE = "study.db"
 

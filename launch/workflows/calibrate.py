@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from lambda_hat.config.compose import Composer, compose_jobs
-from lambda_hat.config.job import ConfigError, Job, canonical
+from lambda_hat.config.job import Job, canonical
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.config.yaml_file import launcher_preset, presets_loader
 from lambda_hat.estimation.plateau import Cell, Plateau, best_plateau, find_plateau, posteriors
 from lambda_hat.launch.backend import Backend, backend_from

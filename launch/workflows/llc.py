@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lambda_hat.config.compose import Composer
-from lambda_hat.config.job import ConfigError, Job, parse_job
+from lambda_hat.config.job import Job, parse_job
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.config.yaml_file import apply_sets, launcher_preset, presets_loader, read_document
 from lambda_hat.launch import driver, table
 from lambda_hat.launch.backend import Backend, backend_from

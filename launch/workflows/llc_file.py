@@ -11,8 +11,7 @@ from typing import Annotated, Any, NamedTuple, cast
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.job import ConfigError
-from lambda_hat.config.schema import STRICT, Seed
+from lambda_hat.config.schema import STRICT, ConfigError, Seed
 from lambda_hat.config.yaml_file import OVERRIDES, flatten, override_text
 
 _OF_TARGETS = ("model", "data", "teacher", "training", "posterior", "budget", "num_chains")

@@ -11,8 +11,9 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from lambda_hat import build, sample
-from lambda_hat.config.job import ConfigError, Job, config_dir
-from lambda_hat.config.presets import presets_of
+from lambda_hat.config.job import Job
+from lambda_hat.config.presets import config_dir, presets_of
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.store.layout import Store
 from lambda_hat.store.runs import finished
 from tests.results import publish

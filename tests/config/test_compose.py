@@ -7,7 +7,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from lambda_hat.config.compose import Composer, compose_jobs, deferred
-from lambda_hat.config.job import ConfigError, config_dir
+from lambda_hat.config.presets import config_dir
+from lambda_hat.config.schema import ConfigError
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lambda_hat.config.job import ConfigError, config_dir
+from lambda_hat.config.presets import config_dir
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.manifest import Array
 from lambda_hat.launch.slurm.cluster import JobState, expanded

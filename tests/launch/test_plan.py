@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.plan import label, plan_jobs, settings
 from lambda_hat.store.layout import Store, write_json
 from tests.jobs import HMC, SGLD, make_job

@@ -10,7 +10,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from lambda_hat import sample
-from lambda_hat.config.job import Job, config_dir
+from lambda_hat.config.job import Job
+from lambda_hat.config.presets import config_dir
 from lambda_hat.launch.backend import Backend
 from lambda_hat.launch.plan import Plan
 from lambda_hat.store.layout import Store, write_status

@@ -9,7 +9,7 @@ import jax
 import pytest
 import yaml
 
-from lambda_hat.config.job import config_dir
+from lambda_hat.config.presets import config_dir
 from tests.samplers.problem import Problem
 
 

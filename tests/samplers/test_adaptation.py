@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.estimation.estimate import estimate
 from lambda_hat.estimation.statistics import Setting
 from lambda_hat.samplers import _adaptation as adaptation

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.estimation.trace import COLUMNS
 from lambda_hat.samplers.base import StepInfo, check_batch, group_size, per_chain, step_info, thin
 from lambda_hat.samplers.sghmc import SGHMC

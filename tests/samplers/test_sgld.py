@@ -10,7 +10,7 @@ import pytest
 from blackjax.sgmcmc.diffusions import overdamped_langevin
 from scipy.linalg import solve_discrete_lyapunov
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.samplers.sgld import SGLD
 from tests.samplers.problem import Problem, Run, assert_mean
 

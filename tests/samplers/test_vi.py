@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.estimation.statistics import Importance, Setting, measure
 from lambda_hat.posterior import localise
 from lambda_hat.samplers import _vi_family as vi_family

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from lambda_hat.config.job import ConfigError, canonical
+from lambda_hat.config.job import canonical
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.targets.base import Target
 from lambda_hat.targets.data import Population
 from lambda_hat.targets.normal_crossing import NormalCrossing

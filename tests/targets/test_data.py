@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.targets.base import MakeTruth, Rows, Truth
 from lambda_hat.targets.data import File, Sklearn, Synthetic
 from tests.jobs import SGLD, make_job

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.config.job import ConfigError, Job
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.targets.data import Population, Synthetic
 from lambda_hat.targets.deep_linear import DeepLinear
 from lambda_hat.targets.exact import quadratic_llc

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.special import log_softmax
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.targets.base import Built, Rows
 from lambda_hat.targets.data import Sklearn, Synthetic
 from lambda_hat.targets.mean_over_rows import rows_a_block, with_columns

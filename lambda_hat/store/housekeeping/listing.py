@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.store.housekeeping.gc import size
 from lambda_hat.store.index import runs_table
 from lambda_hat.store.layout import RunRef, Store

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from lambda_hat.config.compose import Composer
-from lambda_hat.config.job import ConfigError, parse_job
-from lambda_hat.config.schema import Budget
+from lambda_hat.config.job import parse_job
+from lambda_hat.config.schema import Budget, ConfigError
 from lambda_hat.config.yaml_file import presets_loader, read_document
 from lambda_hat.launch.tuning import results
 from lambda_hat.launch.tuning.driver import plain

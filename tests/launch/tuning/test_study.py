@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.tuning import database, results
 from lambda_hat.launch.tuning.database import Database
 from lambda_hat.launch.tuning.driver import drive, tuned_problems

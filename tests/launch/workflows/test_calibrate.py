@@ -10,7 +10,8 @@ import yaml
 from typer.testing import CliRunner
 
 from lambda_hat.cli.__main__ import app
-from lambda_hat.config.job import ConfigError, parse_job
+from lambda_hat.config.job import parse_job
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.workflows.calibrate import Request, compose
 from lambda_hat.targets.exact import quadratic_llc
 from tests.jobs import job_config, warm_store

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lambda_hat.cli.__main__ import app
-from lambda_hat.config.job import ConfigError
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.store.housekeeping.listing import moment
 from lambda_hat.store.housekeeping.pins import pin
 from lambda_hat.store.layout import write_status
