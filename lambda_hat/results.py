@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lambda_hat.config.schema import Document
 from lambda_hat.store.index import read_row
 from lambda_hat.store.layout import RunRef, Store
 from lambda_hat.store.records import Record, config_fields, model_and_data, read_record, varying, words
@@ -107,7 +108,7 @@ def _table(store: Store, refs: list[RunRef]) -> "pandas.DataFrame":
     return pandas.DataFrame(rows, columns=list(names))
 
 
-def _described(records: list[Record]) -> list[dict[str, Any]]:
+def _described(records: list[Record]) -> list[Document]:
     """What a reader would group by."""
     fields = [config_fields(record.config) for record in records]
     shown = varying(fields) - {_SEED, ("sampler", "", ""), ("model", "", ""), ("data", "", "")}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import lambda_hat
 from lambda_hat.config.job import Job
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, Document, Node
 
 LOCAL_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.LocalLauncher"
 SLURM_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.SlurmLauncher"
@@ -102,7 +102,7 @@ class Backend:
             names["JAX_PLATFORMS"] = "cuda,cpu" if self.wants_gpu else "cpu"
         return names
 
-    def submitit_parameters(self) -> dict[str, Any]:
+    def submitit_parameters(self) -> Document:
         """The preset's fields under the names that submitit's AutoExecutor has for them."""
         given = {name: value for name, value in self.config.items() if name not in _OURS and value is not None}
         if self.config.get("gpu_type"):
@@ -126,7 +126,7 @@ def _import_path() -> str:
     return os.pathsep.join(dict.fromkeys([here, *inherited]))
 
 
-def backend_from(launcher: Mapping[str, Any]) -> Backend:
+def backend_from(launcher: Node) -> Backend:
     """The backend of a ``hydra.launcher`` node as plain data, from a preset or from a manifest.
 
     Raises:
@@ -158,7 +158,7 @@ def backend_from(launcher: Mapping[str, Any]) -> Backend:
     )
 
 
-def _slurm_faults(config: Mapping[str, Any]) -> list[str]:
+def _slurm_faults(config: Node) -> list[str]:
     faults: list[str] = []
     if "%j" not in str(config["submitit_folder"]) or "%a" in str(config["submitit_folder"]):
         faults.append(

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lambda_hat.config.job import Job, parse_job
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.manifest import SETTLED, Manifest, Task, status_since_submission
 from lambda_hat.launch.signals import Stop
@@ -28,7 +28,7 @@ from lambda_hat.launch.slurm import cluster
 from lambda_hat.report.pictures import draw_missing
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.sampling.devices import one_a_core
-from lambda_hat.store.layout import Document, Store, StoreError, read_config, write_status
+from lambda_hat.store.layout import Store, StoreError, read_config, write_status
 from lambda_hat.store.lease import LeaseLost
 
 EXIT_FAILED = 1

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from lambda_hat.store.layout import Document, Store, read_json, read_status, write_json
+from lambda_hat.config.schema import Document
+from lambda_hat.store.layout import Store, read_json, read_status, write_json
 from lambda_hat.store.sweeps import SweepRun, read_manifest
 
 SCHEMA = 1

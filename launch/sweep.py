@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from lambda_hat.config.schema import Document
 from lambda_hat.launch.manifest import SETTLED, Array, Manifest, Submission, status_since_submission
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.run.progress import Reporter
-from lambda_hat.store.layout import Document, Store, StoreError, write_status
+from lambda_hat.store.layout import Store, StoreError, write_status
 from lambda_hat.store.lease import is_held
 from lambda_hat.store.runs import finished, read_frozen_config
 from lambda_hat.store.sweeps import SweepRun
@@ -45,7 +46,7 @@ class RunState(NamedTuple):
     status: Document
     job: str | None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Document:
         return {
             "run": self.run_id, **self.run._asdict(), **self.condition._asdict(), "job": self.job,
             **{name: self.status.get(name) for name in ("phase", "step", "llc", "attempt", "host", "error")},

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lambda_hat.config.command_line import CommandLine, run_app
+from lambda_hat.config.schema import Document
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -52,9 +53,7 @@ def tune_file(
         _run(document, launcher, loader, dry_run=dry_run, resume=resume)
 
 
-def _run(
-    document: dict[str, Any], launcher: dict[str, Any], loader: "ConfigLoader", *, dry_run: bool, resume: bool
-) -> None:
+def _run(document: Document, launcher: Document, loader: "ConfigLoader", *, dry_run: bool, resume: bool) -> None:
     from lambda_hat.config.compose import Composer
     from lambda_hat.launch.backend import backend_from
     from lambda_hat.launch.tuning.parse import parse_tuning

@@ -21,7 +21,9 @@ from lambda_hat.config.presets import config_dir as config_dir
 from lambda_hat.config.schema import (
     Budget,
     ConfigError,
+    Document,
     Dtype,
+    Node,
     PositiveInt,
     PosteriorConfig,
     Seed,
@@ -66,7 +68,7 @@ class ModelConfig(Protocol):
 
     def faults(self, data: DataConfig, teacher: TeacherConfig) -> list[str]: ...
     def known_lambda(self) -> tuple[float, int] | None: ...
-    def exact_llc(self, nbeta: float, gamma: float, report: Mapping[str, Any]) -> float | None: ...
+    def exact_llc(self, nbeta: float, gamma: float, report: Node) -> float | None: ...
 
 
 @runtime_checkable
@@ -116,13 +118,13 @@ class Job:
     rerun: bool = False
 
     @property
-    def target_config(self) -> dict[str, Any]:
+    def target_config(self) -> Document:
         """What the target's id hashes. A file of data counts by its bytes, not by its path."""
         config = {name: identity(getattr(self, name)) for name in ("model", "data", "teacher", "training")}
         return {**config, "data": {**config["data"], **self.data.fingerprint()}}
 
     @property
-    def run_config(self) -> dict[str, Any]:
+    def run_config(self) -> Document:
         """What the run's id hashes, beside the id of its target."""
         return {
             "posterior": identity(self.posterior),
@@ -144,7 +146,7 @@ class Job:
     def run_id(self) -> str:
         return f"run_{self.sampler_name}_" + digest("run", self.run_config, parents=[self.target_id])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Document:
         """The mapping from which :func:`parse_job` makes this job again; what ``config.yaml`` holds."""
         return {field.name: canonical(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
@@ -162,7 +164,7 @@ def canonical(value: Any) -> Any:
     return value
 
 
-def identity(node: Any) -> dict[str, Any]:
+def identity(node: Any) -> Document:
     """What an id hashes of a schema object: :func:`canonical`, without each field that was added later and has its
     ``historic`` value (of the field's metadata), which is what all runs had before."""
     fields = canonical(node)
@@ -191,7 +193,7 @@ _SCALARS: dict[str, Any] = {"num_chains": PositiveInt, "seed": Seed, "rerun": bo
 _IGNORED = {"wait", "dry_run"}  # the launcher's words, consumed before a job is made
 
 
-def parse_job(config: Mapping[str, Any], shared: dict[str, Any] | None = None) -> Job:
+def parse_job(config: Node, shared: Document | None = None) -> Job:
     """Validate ``config`` whole and return the job.
 
     Args:
@@ -267,7 +269,7 @@ def cross_faults(job: Job) -> list[str]:
     return faults
 
 
-def _schema_of(name: str, node: Mapping[str, Any], faults: list[str]) -> tuple[type | None, dict[str, Any]]:
+def _schema_of(name: str, node: Node, faults: list[str]) -> tuple[type | None, Document]:
     path = str(node["_target_"])
     try:
         schema = schema_class(path)

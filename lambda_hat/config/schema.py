@@ -3,12 +3,15 @@
 import dataclasses
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+# Plain nested data, as YAML and JSON hold it: a document, and a part of one that is only read.
+Document = dict[str, Any]
+Node = Mapping[str, Any]
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 

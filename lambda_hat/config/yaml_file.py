@@ -19,13 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lambda_hat.config.compose import one_line
 from lambda_hat.config.presets import config_dir, presets_of
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, Document, Node
 
 # Below it keys are written as on the command line, and dots are part of them.
 OVERRIDES = "overrides"
 
 
-def read_document(path: str | Path) -> dict[str, Any]:
+def read_document(path: str | Path) -> Document:
     """Read the mapping in a YAML file and resolve interpolations (``${oc.env:NAME,default}``).
 
     A path that begins with ``conf/`` and does not exist is looked up among the shipped files.
@@ -47,7 +47,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
     return cast(dict[str, Any], document)
 
 
-def apply_sets(document: dict[str, Any], sets: Iterable[str]) -> None:
+def apply_sets(document: Document, sets: Iterable[str]) -> None:
     """Set ``key=value`` pairs in ``document``: ``experiment=x``, ``targets[0].model=wide``, ``overrides.budget=quick``.
 
     Values are read as on the command line of `lambda_hat.sample`. Unknown keys are set too; validation refuses them and
@@ -92,7 +92,7 @@ def _put(node: Any, parts: list[str], value: Any) -> None:
         node[last] = value
 
 
-def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(node: Node, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of every leaf; ``{training: {steps: 5}}`` and ``{training.steps: 5}`` are equal."""
     for key, value in node.items():
         if isinstance(value, Mapping) and value:
@@ -128,7 +128,7 @@ def presets_loader() -> Iterator[ConfigLoader]:
         yield GlobalHydra.instance().config_loader()
 
 
-def launcher_preset(loader: ConfigLoader, name: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+def launcher_preset(loader: ConfigLoader, name: str | None, fields: Node) -> Document:
     """The plain ``hydra.launcher`` node of a backend's preset.
 
     Args:

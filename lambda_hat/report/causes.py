@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lambda_hat.config.schema import Document
 from lambda_hat.store.layout import Store
 from lambda_hat.store.records import Record, traceback_of
 
@@ -15,7 +16,7 @@ _LINES_OF_A_LOG = 40
 _TAIL_BYTES = 20_000
 
 
-def findings(records: Sequence[Record]) -> list[dict[str, Any]]:
+def findings(records: Sequence[Record]) -> list[Document]:
     """Each kind of reason in the verdicts: what was found, one whole sentence, and the runs; the commonest first.
 
     A reason is a finding, a colon, its cause and the way out; findings that differ in their numbers are of one kind.
@@ -30,7 +31,7 @@ def findings(records: Sequence[Record]) -> list[dict[str, Any]]:
     return sorted(kinds.values(), key=lambda entry: -len(entry["runs"]))
 
 
-def failures(records: Sequence[Record], store: Store, logs: Mapping[str, Path]) -> list[dict[str, Any]]:
+def failures(records: Sequence[Record], store: Store, logs: Mapping[str, Path]) -> list[Document]:
     """Each cause of a missing result: state, reason, traceback, the end of a log, and the runs; the commonest first.
 
     Args:

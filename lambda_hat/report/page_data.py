@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lambda_hat.config.schema import Document, Node
 from lambda_hat.report.causes import failures, findings
 from lambda_hat.report.pools import Family, Pool, Problem, families, problems
 from lambda_hat.report.series import curves, num_points
@@ -81,9 +82,7 @@ def make_page(
     write_bytes(path, _html(heading.title, data, series).encode())
 
 
-def _data(
-    path: Path, heading: Heading, store: Store, records: Sequence[Record], logs: Mapping[str, Path]
-) -> dict[str, Any]:
+def _data(path: Path, heading: Heading, store: Store, records: Sequence[Record], logs: Mapping[str, Path]) -> Document:
     nodes, made = _Interned.empty(), _Interned.empty()
     found = problems(records)
     places = {
@@ -108,7 +107,7 @@ def _data(
     }
 
 
-def _run(record: Record, place: tuple[int, int], nodes: _Interned, made: _Interned) -> dict[str, Any]:
+def _run(record: Record, place: tuple[int, int], nodes: _Interned, made: _Interned) -> Document:
     analysis = record.analysis
     row: dict[str, Any] = {
         "id": record.ref.run_id,
@@ -135,7 +134,7 @@ def _run(record: Record, place: tuple[int, int], nodes: _Interned, made: _Intern
     return row
 
 
-def _problem(problem: Problem) -> dict[str, Any]:
+def _problem(problem: Problem) -> Document:
     reference = problem.reference
     return {
         "target": problem.target_id,
@@ -149,16 +148,16 @@ def _problem(problem: Problem) -> dict[str, Any]:
     }
 
 
-def _pool(pool: Pool) -> dict[str, Any]:
+def _pool(pool: Pool) -> Document:
     names = ("sampler", "setting", "name", "runs", "num_estimates", "num_reliable", "llc", "error", "mcse", "spread")
     return {name: getattr(pool, name) for name in (*names, "work", "time")}
 
 
-def _family(family: Family) -> dict[str, Any]:
+def _family(family: Family) -> Document:
     return {**family._asdict(), "spread": family.spread}
 
 
-def _varying(records: Iterable[Record]) -> list[dict[str, Any]]:
+def _varying(records: Iterable[Record]) -> list[Document]:
     """Every field that differs among the runs, and how many runs have each of its values."""
     fields = [config_fields(record.config) for record in records]
     keys = varying(fields)
@@ -170,7 +169,7 @@ def _varying(records: Iterable[Record]) -> list[dict[str, Any]]:
     ]
 
 
-def _curves(record: Record, points: int) -> dict[str, Any] | None:
+def _curves(record: Record, points: int) -> Document | None:
     """A run's curves; None where there is no trace, or a damaged one: the numbers are shown all the same."""
     path = record.ref.folder / "trace.nc"
     if record.analysis is None or not record.analysis["num_draws"] or not path.exists():
@@ -182,7 +181,7 @@ def _curves(record: Record, points: int) -> dict[str, Any] | None:
     return curves(columns, record.analysis, points)
 
 
-def _html(title: str, data: Mapping[str, Any], series: Sequence[Any]) -> str:
+def _html(title: str, data: Node, series: Sequence[Any]) -> str:
     folder = resources.files("lambda_hat.report") / "page"
     page = (folder / "page.html").read_text(encoding="utf-8")
     escaped = title.replace("&", "&amp;").replace("<", "&lt;")

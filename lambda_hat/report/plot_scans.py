@@ -1,8 +1,7 @@
 """Pictures of many runs at once: the LLC against temperature, and over a grid of step sizes and posteriors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from lambda_hat.config.schema import Node
 from lambda_hat.estimation.plateau import Cell, Plateau, find_plateau, posteriors
 from lambda_hat.estimation.standard_error import INTERVAL_90
 from lambda_hat.report.plots import COLOURS, INK, MUTED, STYLE
@@ -17,7 +17,7 @@ from lambda_hat.run.summary import with_error
 from lambda_hat.store.files import atomic_path
 
 
-def draw_temperatures(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw_temperatures(curves: Sequence[Node], path: Path) -> None:
     """E1 and E3 of each curve against nbeta, the fitted lambda as a band, the known one as a line.
 
     Args:
@@ -32,7 +32,7 @@ def draw_temperatures(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
         _save(figure, path)
 
 
-def _draw_curve(axes: Axes, curve: Mapping[str, Any]) -> None:
+def _draw_curve(axes: Axes, curve: Node) -> None:
     points = sorted(curve["points"], key=lambda point: point["nbeta"])
     nbeta = [point["nbeta"] for point in points]
     for name, label, colour in (("e1", "E1, the LLC", COLOURS[0]), ("e3", "E3, the variance", COLOURS[1])):

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from lambda_hat.config.schema import Document, Node
 from lambda_hat.estimation.standard_error import INTERVAL_90, running_llc
 from lambda_hat.estimation.statistics import llc_draws
 from lambda_hat.estimation.trace import Draws, Trace, WarmupTrace
@@ -76,7 +77,7 @@ class _Cost(NamedTuple):
     warmup: float
 
 
-def draw_diagnostics(trace: Trace, warmup: WarmupTrace, analysis: Mapping[str, Any], directory: Path) -> list[Path]:
+def draw_diagnostics(trace: Trace, warmup: WarmupTrace, analysis: Node, directory: Path) -> list[Path]:
     """Draw what the trace allows of trace, rank, energy, running_llc and llc_convergence_combined (.png).
 
     Args:
@@ -273,7 +274,7 @@ def _draw_references(run: _Run, axes: Axes) -> None:
     axes.set_ylim(low, high)
 
 
-def _chain_style(run: _Run, chain: int) -> dict[str, Any]:
+def _chain_style(run: _Run, chain: int) -> Document:
     style = {"color": COLOURS[chain % len(COLOURS)]}
     return style | {"label": f"chain {chain}"} if run.x.shape[0] <= _MOST_CHAINS_IN_LEGEND else style
 

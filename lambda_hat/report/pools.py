@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lambda_hat.config.job import digest
+from lambda_hat.config.schema import Document, Node
 from lambda_hat.estimation.estimate import LLC, agreement
 from lambda_hat.store.records import Field, Record, config_fields, model_and_data, varying, words
 
@@ -218,7 +219,7 @@ def _pool(records: Sequence[Record], runs: Sequence[int], key: str, setting: str
     )
 
 
-def _reference(pools: Sequence[Pool], facts: Mapping[str, Any]) -> Reference | None:
+def _reference(pools: Sequence[Pool], facts: Node) -> Reference | None:
     """The exact value; else the most precise among reliable pools of a sampler that accepts or rejects."""
     if facts.get("exact_llc") is not None:
         return Reference(facts["exact_llc"], 0.0, "exact", None)
@@ -233,7 +234,7 @@ def _reference(pools: Sequence[Pool], facts: Mapping[str, Any]) -> Reference | N
     return Reference(pools[place].llc, pools[place].error, pools[place].name, place)
 
 
-def _facts(records: Sequence[Record]) -> dict[str, Any]:
+def _facts(records: Sequence[Record]) -> Document:
     """What any of the runs knows of the target and the posterior that they share."""
     names = ("nbeta", "gamma", "dim", "num_data", "exact_llc", "known_lambda", "known_multiplicity")
     found = next((record.analysis for record in records if record.analysis is not None), None)

@@ -10,15 +10,15 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, Document, Node
 from lambda_hat.report.pictures import draw_pictures
 from lambda_hat.run.summary import with_error
 from lambda_hat.store.files import StoreError, read_bytes, read_json, write_bytes, write_json
 from lambda_hat.store.housekeeping.pins import record_promotion
 from lambda_hat.store.index import runs_table
-from lambda_hat.store.layout import Document, RunRef, Store, read_status
+from lambda_hat.store.layout import RunRef, Store, read_status
 from lambda_hat.store.records import model_and_data
 
 SCHEMA = 1
@@ -133,7 +133,7 @@ def promote_page(
     write_bytes(page, markdown(promoted, page, captions).encode())
 
 
-def _verdict(facts: Mapping[str, Any]) -> str:
+def _verdict(facts: Node) -> str:
     return "reliable" if facts["reliable"] else "unreliable"
 
 

@@ -1,12 +1,11 @@
 """What a page draws of one run's trace, thinned to the resolution of a small picture, as JSON types."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from lambda_hat.config.schema import Document, Node
 from lambda_hat.estimation.standard_error import running_llc
 from lambda_hat.estimation.statistics import llc_draws
 from lambda_hat.estimation.trace import Draws, Trace
@@ -25,7 +24,7 @@ def num_points(num_runs: int) -> int:
     return min(_MOST_POINTS, max(_MIN_POINTS, _POINTS_IN_ALL // max(num_runs, 1)))
 
 
-def curves(trace: Trace, analysis: Mapping[str, Any], points: int) -> dict[str, Any] | None:
+def curves(trace: Trace, analysis: Node, points: int) -> Document | None:
     """The curves of a run; None if it has no finite draw.
 
     Args:
@@ -49,7 +48,7 @@ def curves(trace: Trace, analysis: Mapping[str, Any], points: int) -> dict[str, 
         }
 
 
-def _running(x: Draws, trace: Trace, analysis: Mapping[str, Any], points: int) -> dict[str, Any]:
+def _running(x: Draws, trace: Trace, analysis: Node, points: int) -> Document:
     draws = _counts(x.shape[1], points)
     llc, mcse = running_llc(x, draws)
     chains = np.cumsum(x[:_MOST_CHAINS], axis=1)[:, draws - 1] / draws
@@ -75,7 +74,7 @@ def _counts(num_draws: int, points: int) -> Int[np.ndarray, " point"]:
     return np.unique(np.concatenate([even, fast]).round().astype(int))
 
 
-def _stretches(x: Draws, points: int) -> dict[str, Any]:
+def _stretches(x: Draws, points: int) -> Document:
     length = max(1, x.shape[1] // points)
     cut = x[:, : x.shape[1] // length * length].reshape(x.shape[0], -1, length)
     # What is not finite is sorted to the end; np.nanquantile would go through the stretches one by one.
@@ -89,7 +88,7 @@ def _stretches(x: Draws, points: int) -> dict[str, Any]:
     }
 
 
-def _ranks(x: Draws, analysis: Mapping[str, Any], points: int) -> dict[str, Any] | None:
+def _ranks(x: Draws, analysis: Node, points: int) -> Document | None:
     """The picture ``rank.png`` by numbers; ``band`` is three standard deviations of what chains that agree show."""
     if analysis["ess_bulk"] is None:
         return None

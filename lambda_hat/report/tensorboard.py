@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lambda_hat.config.schema import Document
 from lambda_hat.estimation.standard_error import running_llc
 from lambda_hat.estimation.statistics import llc_draws
 from lambda_hat.store import trace_file
-from lambda_hat.store.layout import Document, RunRef, Store, read_status
+from lambda_hat.store.layout import RunRef, Store, read_status
 
 # A curve of more points would only cost time.
 _MOST_POINTS = 500

@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lambda_hat.config.schema import Progress
+from lambda_hat.config.schema import Document, Progress
 
 TracePhase = Literal["warmup", "sampling"]
 _FIRST_CHUNK = 8
@@ -60,11 +60,11 @@ class Ledger:
         if self.phase == "sampling":
             self.history.append((self.step, self.gradients, self.computing))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Document:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, document: dict[str, Any]) -> "Ledger":
+    def from_dict(cls, document: Document) -> "Ledger":
         ledger = cls(**document)
         ledger.history = [(row[0], row[1], row[2]) for row in ledger.history]
         return ledger

@@ -6,8 +6,8 @@ import socket
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+from lambda_hat.config.schema import Document
 from lambda_hat.sampling.devices import usable_cores
 
 _PACKAGES = ("lambda-hat", "jax", "jaxlib", "blackjax", "optax", "numpy", "scipy", "scikit-learn", "arviz-stats")
@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 
 @functools.cache
-def commit() -> dict[str, Any]:
+def commit() -> Document:
     """The git commit of the code and whether the tree was dirty; nulls outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
@@ -43,7 +43,7 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def place(backend: str, device: str) -> dict[str, Any]:
+def place(backend: str, device: str) -> Document:
     """Where and by what a stretch of a run was computed; a trace is bit-identical only within one such place."""
     cores = len(usable_cores())
     machine = {"host": socket.gethostname(), "backend": backend, "device": device, "cpu": cpu_model(), "cores": cores}
@@ -61,6 +61,6 @@ def cpu_model() -> str:
     return names[0] if names else platform.machine()
 
 
-def provenance(backend: str, device: str, dtype: str) -> dict[str, Any]:
+def provenance(backend: str, device: str, dtype: str) -> Document:
     """Everything above, with the dtype of the computation."""
     return {**place(backend, device), "dtype": dtype}

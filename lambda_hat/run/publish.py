@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lambda_hat.config.job import Job
+from lambda_hat.config.schema import Document
 from lambda_hat.estimation.estimate import Estimate, Setting, efficiency, estimate, quick_llc
 from lambda_hat.estimation.trace import COLUMNS
 from lambda_hat.estimation.verdict import MAX_RHAT, MIN_ESS
@@ -100,7 +101,7 @@ def publish(directory: Path, ledger: Ledger, origin: Origin, trace: dict[str, np
     return path
 
 
-def analysis(ledger: Ledger, origin: Origin, found: Estimate) -> dict[str, Any]:
+def analysis(ledger: Ledger, origin: Origin, found: Estimate) -> Document:
     """The document analysis.json, whose schema is docs/store.md."""
     job, setting = origin.job, origin.setting
     fge = ledger.gradients / setting.num_data

@@ -1,8 +1,8 @@
 """A run's result in words: what a single run prints last and a sweep's table holds."""
 
 import math
-from typing import Any
 
+from lambda_hat.config.schema import Document
 from lambda_hat.run.provenance import commit, versions
 
 
@@ -26,12 +26,12 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def total_seconds(analysis: dict[str, Any]) -> float:
+def total_seconds(analysis: Document) -> float:
     """Seconds that a run took: compilation, warm-up and sampling, but not its target, which it shares."""
     return sum(value for name, value in analysis["seconds"].items() if name != "build")
 
 
-def other_code(analysis: dict[str, Any]) -> str | None:
+def other_code(analysis: Document) -> str | None:
     """Which code made the result, in words, unless it was surely this code: ids hold no code."""
     made, here = analysis["provenance"], commit()
     if made["commit"] is None:
@@ -44,7 +44,7 @@ def other_code(analysis: dict[str, Any]) -> str | None:
     return f"made by commit {made['commit'][:10]}, this is {(here['commit'] or 'not a checkout')[:14]}"
 
 
-def missed_target(analysis: dict[str, Any]) -> str | None:
+def missed_target(analysis: Document) -> str | None:
     """Which target of its budget the run did not reach, in words; None where it had none or reached it."""
     budget, reached = analysis["config"]["budget"], analysis["progress"]["mcse"]
     wanted = budget["mcse"]
@@ -61,7 +61,7 @@ def _within(interval: list[float | None]) -> str:
     return "" if low is None or high is None else f"  (90 %: {low:.4g} to {high:.4g})"
 
 
-def sentences(analysis: dict[str, Any]) -> list[str]:
+def sentences(analysis: Document) -> list[str]:
     """The result and its verdict, a line each."""
     within = _within(analysis["llc_interval90"])
     lines = [f"{analysis['run_id']}", f"LLC {with_error(analysis['llc'], analysis['llc_mcse'])}{within}"]

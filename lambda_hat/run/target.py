@@ -3,13 +3,12 @@
 import contextlib
 import time
 import traceback
-from typing import Any
 
 import jax
 import numpy as np
 
 from lambda_hat.config.job import Job
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.run.progress import Reporter, Silent
 from lambda_hat.run.provenance import provenance
 from lambda_hat.store.layout import Store, StoreError, write_status
@@ -25,7 +24,7 @@ class NonFinite(RunError):
     """Every chain has left the region where the loss is finite: these settings diverge."""
 
 
-def ensure_target(job: Job, store: Store, reporter: Reporter | None = None) -> dict[str, Any]:
+def ensure_target(job: Job, store: Store, reporter: Reporter | None = None) -> Document:
     """Find or build the job's target and return its meta.json; of several builders, one builds and all read."""
     reporter, folder = reporter or Silent(), store.target_dir(job.target_id)
     while (meta := store.read_meta(job.target_id)) is None:
@@ -72,7 +71,7 @@ def _build(job: Job, store: Store, reporter: Reporter) -> None:
         reporter.line(f"warning: {warning}")
 
 
-def load_target(job: Job, store: Store) -> tuple[Target, dict[str, Any]]:
+def load_target(job: Job, store: Store) -> tuple[Target, Document]:
     """The job's target from the store, in the sampling dtype, and its meta.json."""
     arrays, w0, meta = store.load_target(job.target_id)
     if job.sampler.dtype == "float64" and meta["dtype"] == "float32":

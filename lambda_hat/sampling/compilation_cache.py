@@ -19,12 +19,12 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 from jax._src import compilation_cache as jax_entries  # the codec depends on what is installed; JAX knows which
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
+from lambda_hat.config.schema import Document
 from lambda_hat.store.files import temporary_name
 
 _ENTRIES = "*-cache"
@@ -129,7 +129,7 @@ def cpu_type() -> str:
     return f"{platform.machine()}-{hashlib.sha256(repr(described).encode()).hexdigest()[:8]}"
 
 
-def _configure(settings: dict[str, Any]) -> None:
+def _configure(settings: Document) -> None:
     for name, value in settings.items():
         jax.config.update(name, value)
 

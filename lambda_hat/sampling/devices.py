@@ -1,9 +1,8 @@
 """The devices that JAX finds: one for each core that the process may use, so that chains run side by side."""
 
 import os
-from collections.abc import Mapping
-from typing import Any
 
+from lambda_hat.config.schema import Node
 from lambda_hat.samplers._limits import LEAST_DIM_SHARED
 
 # Seconds that a device waits for the others before XLA speaks up, or ends the process; its own are 20 and 60.
@@ -18,12 +17,12 @@ def usable_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def fits_one_core(target: Mapping[str, Any] | None) -> bool:
+def fits_one_core(target: Node | None) -> bool:
     """Whether the target with this meta.json, if there is one yet, has too few parameters for several cores to help."""
     return target is not None and target["dim"] < LEAST_DIM_SHARED
 
 
-def one_a_core(target: Mapping[str, Any] | None = None) -> None:
+def one_a_core(target: Node | None = None) -> None:
     """Let JAX find as many CPU devices as the process may use cores; call it before anything is computed.
 
     Once JAX's backend runs, as it may in a notebook, the number stands, as it does where JAX_NUM_CPU_DEVICES sets it.

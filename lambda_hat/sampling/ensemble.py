@@ -11,7 +11,7 @@ and meet only where warm-up pools them. A chain's numbers do not depend on the n
 
 import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt32
 
+from lambda_hat.config.schema import Document
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers.base import CHAINS, Kernel, Sampler, StepInfo, group_size
 from lambda_hat.sampling.jit import jitted
@@ -90,7 +91,7 @@ def _split(sampler: Sampler) -> tuple[Sampler, dict[str, float]]:
     return _with_fields(sampler, dict.fromkeys(hyper, 0.0)), hyper
 
 
-def _with_fields(sampler: Sampler, values: dict[str, Any]) -> Sampler:
+def _with_fields(sampler: Sampler, values: Document) -> Sampler:
     """A copy with other field values, not validated: inside a trace they are tracers."""
     copy = object.__new__(type(sampler))
     for f in dataclasses.fields(sampler):  # pyright: ignore[reportArgumentType]

@@ -14,11 +14,12 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
-from lambda_hat.store.files import Document, StoreError, explained, read_npz, read_npz_meta, write_npz
+from lambda_hat.config.schema import Document
+from lambda_hat.store.files import StoreError, explained, read_npz, read_npz_meta, write_npz
 from lambda_hat.store.lease import fence
 
 _GENERATIONS = 2
@@ -65,7 +66,7 @@ def _carry_path(run_dir: Path, epoch: int, step: int) -> Path:
     return run_dir / f"carry-{epoch:06d}-{step:012d}.npz"
 
 
-def save_carry(run_dir: Path, epoch: int, step: int, leaves: list[np.ndarray], meta: dict[str, Any]) -> None:
+def save_carry(run_dir: Path, epoch: int, step: int, leaves: list[np.ndarray], meta: Document) -> None:
     """Commit: from here on the run resumes from ``leaves``.
 
     Args:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-Document = dict[str, Any]
+from lambda_hat.config.schema import Document, Node
 
 # The member of an npz file that lists its arrays and holds its meta.
 _META = "index.json"
@@ -108,12 +108,12 @@ def read_bytes(path: Path) -> bytes | None:
     return None
 
 
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
+def write_json(path: Path, document: Node) -> None:
     """Write ``document`` as JSON. NumPy scalars become numbers; NaN and infinities, which JSON lacks, null."""
     write_bytes(path, json_bytes(document))
 
 
-def json_bytes(document: Mapping[str, Any]) -> bytes:
+def json_bytes(document: Node) -> bytes:
     """``document`` as it is stored by :func:`write_json`."""
     return (json.dumps(_plain(document), indent=1, allow_nan=False) + "\n").encode()
 
@@ -148,7 +148,7 @@ def read_json(path: Path) -> Document | None:
     return document
 
 
-def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+def write_config(folder: Path, config: Node) -> None:
     """Freeze ``config`` as ``folder/config.yaml``; one that says the same already is left alone."""
     path, data = folder / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False).encode()
     if read_bytes(path) != data:
@@ -167,7 +167,7 @@ def read_config(folder: Path) -> Document | None:
         raise StoreError(f"cannot read {path}: it is no YAML ({error}); remove it and submit again") from error
 
 
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None) -> None:
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray], meta: Node | None = None) -> None:
     """Write ``arrays`` and ``meta`` as one npz file (``numpy.load`` reads it too).
 
     Equal arrays give equal bytes: members are sorted, in C order, and bear no time. Each has a CRC-32, so that

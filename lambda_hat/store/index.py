@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import pyarrow
 from pyarrow import parquet
 
+from lambda_hat.config.schema import Document
 from lambda_hat.store.files import StoreError, atomic_path, explained, temporary_name
-from lambda_hat.store.layout import Document, RunRef, Store, read_json, read_status
+from lambda_hat.store.layout import RunRef, Store, read_json, read_status
 from lambda_hat.store.sweeps import read_sweeps
 
 _UNSETTLED = 0

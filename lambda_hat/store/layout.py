@@ -13,15 +13,15 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TextIO
 
 import numpy as np
 
+from lambda_hat.config.schema import Document, Node
 from lambda_hat.store.files import (
-    Document,
     StoreError,
     atomic_path,
     explained,
@@ -151,8 +151,8 @@ class Store:
     def publish_target(
         self,
         target_id: str,
-        config: Mapping[str, Any],
-        meta: Mapping[str, Any],
+        config: Node,
+        meta: Node,
         arrays: dict[str, np.ndarray],
         w0: np.ndarray,
     ) -> Document:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lambda_hat.store.layout import Document, RunRef, Store, StoreError, read_config, read_status
+from lambda_hat.config.schema import Document, Node
+from lambda_hat.store.layout import RunRef, Store, StoreError, read_config, read_status
 
 # What makes a run the run it is: the rest of a config (budget, store) is no part of its id.
 _COMPARED = ("model", "data", "teacher", "training", "posterior", "sampler", "num_chains", "seed")
@@ -74,13 +75,13 @@ def _recorded_state(ref: RunRef, status: Document, analysis: Document | None) ->
     return ("queued" if (ref.folder / "submitted.json").exists() else "missing"), ""
 
 
-def model_and_data(config: Mapping[str, Any]) -> tuple[str, str]:
+def model_and_data(config: Node) -> tuple[str, str]:
     """What to call a target's model and data: ``mlp``, ``digits``."""
     model, data = config.get("model", {}), config.get("data", {})
     return _class_of(model).lower(), str(data.get("name") or _class_of(data)).lower()
 
 
-def config_fields(config: Mapping[str, Any], nodes: Iterable[str] = _COMPARED) -> dict[Field, str]:
+def config_fields(config: Node, nodes: Iterable[str] = _COMPARED) -> dict[Field, str]:
     """The fields of a config's ``nodes``, as text."""
     return {key: text for node in nodes if node in config for key, text in _node_fields(node, config[node])}
 
@@ -97,7 +98,7 @@ def _node_fields(node: str, value: Any) -> Iterator[tuple[Field, str]]:
             yield (node, cls, name), item if isinstance(item, str) else json.dumps(item, separators=(",", ":"))
 
 
-def _class_of(node: Mapping[str, Any]) -> str:
+def _class_of(node: Node) -> str:
     return str(node.get("_target_", "")).rpartition(".")[2]
 
 

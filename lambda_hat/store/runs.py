@@ -7,15 +7,15 @@ imports a sampler.
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from lambda_hat.config.schema import Budget, Progress
+from lambda_hat.config.schema import Budget, Document, Node, Progress
 from lambda_hat.store.files import explained, read_config, sync_dir
-from lambda_hat.store.layout import Document, RunRef, Store, StoreError
+from lambda_hat.store.layout import RunRef, Store, StoreError
 from lambda_hat.store.lease import Lease, LeaseHeld, Owner
 
 _SECONDS_BETWEEN_POLLS = 1.0
@@ -47,7 +47,7 @@ def read_frozen_config(folder: Path) -> FrozenConfig | None:
     return FrozenConfig(RunRef.of(folder), _budget(folder, config), config)
 
 
-def _budget(folder: Path, config: Mapping[str, Any]) -> Budget:
+def _budget(folder: Path, config: Node) -> Budget:
     try:
         return Budget(**config["budget"])
     except (KeyError, TypeError, ValidationError) as error:

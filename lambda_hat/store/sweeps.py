@@ -8,8 +8,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from lambda_hat.config.schema import Document
 from lambda_hat.store.files import StoreError, explained
-from lambda_hat.store.layout import Document, RunRef, Store, read_json, write_json
+from lambda_hat.store.layout import RunRef, Store, read_json, write_json
 
 _SCHEMA = 1
 

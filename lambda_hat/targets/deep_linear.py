@@ -1,8 +1,7 @@
 """A deep linear network at the deepest, balanced point of its fibre, where lambda is known."""
 
 import itertools
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +9,7 @@ from jaxtyping import Array, Float, Key
 from pydantic import Field
 
 from lambda_hat.config.job import DataConfig, TeacherConfig
-from lambda_hat.config.schema import NonNegativeFloat, NonNegativeInt, PositiveInt, schema
+from lambda_hat.config.schema import Node, NonNegativeFloat, NonNegativeInt, PositiveInt, schema
 from lambda_hat.targets.base import (
     Batch,
     Built,
@@ -135,7 +134,7 @@ class DeepLinear:
         value, multiplicity = deep_linear_lambda(self.widths, self.rank)
         return float(value), multiplicity
 
-    def exact_llc(self, nbeta: float, gamma: float, report: Mapping[str, Any]) -> float | None:
+    def exact_llc(self, nbeta: float, gamma: float, report: Node) -> float | None:
         """Known for one layer, and for a population of rank 0 where :func:`exact.deep_linear_llc` has a formula."""
         if "quadratic" in report:
             return quadratic_llc(nbeta, gamma, **report["quadratic"])

@@ -1,8 +1,8 @@
 """A multilayer perceptron on rows: square loss for numbers, cross-entropy for labels."""
 
 import itertools
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from lambda_hat.config.job import DataConfig, TeacherConfig
-from lambda_hat.config.schema import ConfigError, NonNegativeInt, PositiveInt, schema
+from lambda_hat.config.schema import ConfigError, Document, Node, NonNegativeInt, PositiveInt, schema
 from lambda_hat.targets.base import Batch, Built, DataSet, Leaf, Rows, RowSource, Target, Teacher, unflatten
 from lambda_hat.targets.data import Synthetic
 from lambda_hat.targets.descent import train
@@ -197,12 +197,12 @@ class MLP:
         """No formula covers a trained network."""
         return
 
-    def exact_llc(self, nbeta: float, gamma: float, report: Mapping[str, Any]) -> float | None:
+    def exact_llc(self, nbeta: float, gamma: float, report: Node) -> float | None:
         """Known for linear regression (depth 0, numbers to predict): it is quadratic."""
         return quadratic_llc(nbeta, gamma, **report["quadratic"]) if "quadratic" in report else None
 
 
-def _accuracy(predictions: Float[np.ndarray, "n q"], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
+def _accuracy(predictions: Float[np.ndarray, "n q"], labels: Int[np.ndarray, " n"]) -> Document:
     accuracy = float(np.mean(np.argmax(predictions, 1) == labels))
     if accuracy < 1:
         return {"accuracy": accuracy}

@@ -1,8 +1,7 @@
 """A normal crossing: every singularity looks so after resolution (Hironaka; Watanabe 2009)."""
 
-from collections.abc import Mapping
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +9,7 @@ from jaxtyping import Array, Float
 from pydantic import Field
 
 from lambda_hat.config.job import DataConfig
-from lambda_hat.config.schema import NonNegativeFloat, PositiveInt, schema
+from lambda_hat.config.schema import Node, NonNegativeFloat, PositiveInt, schema
 from lambda_hat.targets.base import Built, DataSet, Teacher, data_set_kind
 from lambda_hat.targets.exact import normal_crossing_llc
 from lambda_hat.targets.formula import Centre, Formula, centre
@@ -62,7 +61,7 @@ class NormalCrossing(Formula):
         steepest = max(vanishing)
         return float(Fraction(1, 2 * steepest)), vanishing.count(steepest)
 
-    def exact_llc(self, nbeta: float, gamma: float, report: Mapping[str, Any]) -> float | None:
+    def exact_llc(self, nbeta: float, gamma: float, report: Node) -> float | None:
         """Known around the origin only."""
         del report
         if np.any(centre(self.w0, len(self.exponents))):

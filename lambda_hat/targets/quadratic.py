@@ -1,14 +1,13 @@
 """A quadratic: the regular model, whose LLC is known exactly."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import Array, Float
 from pydantic import Field
 
 from lambda_hat.config.job import DataConfig
-from lambda_hat.config.schema import NonNegativeFloat, PositiveInt, schema
+from lambda_hat.config.schema import Node, NonNegativeFloat, PositiveInt, schema
 from lambda_hat.targets.base import Built, DataSet, Leaf, Teacher, data_set_kind
 from lambda_hat.targets.exact import quadratic_llc
 from lambda_hat.targets.formula import Centre, Formula, centre
@@ -67,7 +66,7 @@ class Quadratic(Formula):
             return None
         return np.count_nonzero(h) / 2, 1
 
-    def exact_llc(self, nbeta: float, gamma: float, report: Mapping[str, Any]) -> float | None:
+    def exact_llc(self, nbeta: float, gamma: float, report: Node) -> float | None:
         del report
         h = self._curvatures()
         return quadratic_llc(nbeta, gamma, h, centre(self.w0, h.size))

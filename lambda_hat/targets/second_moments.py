@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
+from lambda_hat.config.schema import Document
 from lambda_hat.targets.base import Rows
 from lambda_hat.targets.row_data import LinearRegression, regression
 
@@ -28,7 +29,7 @@ def moment_loss(data: LinearRegression, product: Float[Array, "q features"]) -> 
     return 0.5 * (((product - data.least_squares) @ data.factor) ** 2).sum() + data.residual
 
 
-def quadratic_form(data: LinearRegression, product: np.ndarray) -> dict[str, Any]:
+def quadratic_form(data: LinearRegression, product: np.ndarray) -> Document:
     """The loss of a single linear layer as what :func:`exact.quadratic_llc` takes, in JSON types."""
     directions, scales, _ = np.linalg.svd(data.factor)
     curvatures = np.zeros(len(directions))

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 from scipy.linalg import eigvalsh_tridiagonal
 
+from lambda_hat.config.schema import Document
 from lambda_hat.targets.base import Built, DataSet, Model, Target
 from lambda_hat.targets.training import Training
 
@@ -32,7 +33,7 @@ def examine(
     w0: np.ndarray,
     num_data: int,
     training: Training,
-    facts: dict[str, Any] | None = None,
+    facts: Document | None = None,
 ) -> Built:
     """The finished target, rounded to ``training.dtype``, and what its w0 is.
 
@@ -69,7 +70,7 @@ def _usual_nbeta(num_data: int) -> float:
     return num_data / math.log(max(num_data, 3))
 
 
-def _gradient_warnings(report: dict[str, Any], num_data: int, training: Training) -> list[str]:
+def _gradient_warnings(report: Document, num_data: int, training: Training) -> list[str]:
     norm = report["gradient_norm"]
     lowering = (_usual_nbeta(num_data) * norm) ** 2
     if norm <= training.gradient_tolerance or lowering <= _HARMLESS * report["dim"] / 2:
@@ -83,7 +84,7 @@ def _gradient_warnings(report: dict[str, Any], num_data: int, training: Training
     ]
 
 
-def _hessian_warnings(report: dict[str, Any], num_data: int) -> list[str]:
+def _hessian_warnings(report: Document, num_data: int) -> list[str]:
     least, greatest = report["hessian_min"], report["hessian_max"]
     if least is None or least >= min(_NEGATIVE * abs(greatest), _OUTWEIGHED / _usual_nbeta(num_data)):
         return []

@@ -1,15 +1,16 @@
 """The settings that make the trials of a study comparable, and what to say when they were changed."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from lambda_hat.config.job import canonical
+from lambda_hat.config.schema import Document, Node
 from lambda_hat.launch.tuning.problems import Case, Method
 from lambda_hat.launch.tuning.schema import Tuning
 
 
-def definition(tuning: Tuning, case: Case, method: Method) -> dict[str, Any]:
+def definition(tuning: Tuning, case: Case, method: Method) -> Document:
     """The settings that must not change while a study goes on."""
     return {
         "search_space": {method.name: {name: _given(dimension) for name, dimension in method.space.items()}},
@@ -20,12 +21,12 @@ def definition(tuning: Tuning, case: Case, method: Method) -> dict[str, Any]:
     }
 
 
-def _given(node: Any) -> dict[str, Any]:
+def _given(node: Any) -> Document:
     fields = canonical(node)
     return {name: value for name, value in fields.items() if value is not None and name != "_target_"}
 
 
-def edited(name: str, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def edited(name: str, known: Node, wanted: Node) -> str:
     """What was changed since the study was begun, and the way out."""
     changes = list(_changes(known, wanted))
     return (

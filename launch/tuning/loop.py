@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from lambda_hat.config.job import Job
+from lambda_hat.config.schema import Document
 from lambda_hat.launch.sweep import OVER, RunState
 from lambda_hat.launch.tuning.measure import Measured, Valued, measured, rung_reached, rungs
 from lambda_hat.launch.tuning.problems import Case
@@ -224,7 +225,7 @@ class Tuner:
 
     def _record(
         self, tuned: TunedProblem, study: Study, live: LiveTrial, state: str, found: Measured | None
-    ) -> dict[str, Any]:
+    ) -> Document:
         """Write the metrics.json of a trial that is about to end."""
         assert tuned.reference is not None
         value = None

@@ -4,13 +4,13 @@ A run may be longer than a trial of it, because another trial that differs in le
 history, (draws, gradients, seconds) after every chunk, shows where it would have stopped for this trial.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lambda_hat.config.schema import Budget, Progress
+from lambda_hat.config.schema import Budget, Node, Progress
 from lambda_hat.estimation.estimate import Setting, estimate, quick_llc
 from lambda_hat.launch.tuning.schema import Objective
 from lambda_hat.store.trace_file import read_loss, read_trace_file
@@ -48,7 +48,7 @@ class Measured:
     reasons: Sequence[str]
 
 
-def measured(analysis: Mapping[str, Any], folder: Path, budget: Budget) -> Measured:
+def measured(analysis: Node, folder: Path, budget: Budget) -> Measured:
     """Measure the trial with ``budget``.
 
     Args:
@@ -83,7 +83,7 @@ def own_draws(history: Sequence[Cost], budget: Budget, most: int) -> int:
     return most
 
 
-def rungs(analysis: Mapping[str, Any], folder: Path, budget: Budget, value: "Valued") -> dict[int, float]:
+def rungs(analysis: Node, folder: Path, budget: Budget, value: "Valued") -> dict[int, float]:
     """The objective after each part of the budget that the run reached, except the last, from its trace."""
     ends = {part: draws for part in range(NUM_RUNGS - 1) if (draws := _draws_at(analysis, budget, part)) is not None}
     own = own_draws(_history(analysis), budget, _end(analysis).draws)
@@ -106,7 +106,7 @@ class Valued:
         return self.objective.value(llc, mcse, self.reference)
 
 
-def rung_reached(budget: Budget, status: Mapping[str, Any]) -> int | None:
+def rung_reached(budget: Budget, status: Node) -> int | None:
     """The part of the budget that an unfinished run has spent, from 0; None before the first, and in warm-up."""
     if status.get("phase") != "sampling" or status.get("llc") is None:
         return None
@@ -122,7 +122,7 @@ def _gradients(budget: Budget) -> int:
     return budget.gradients
 
 
-def _draws_at(analysis: Mapping[str, Any], budget: Budget, part: int) -> int | None:
+def _draws_at(analysis: Node, budget: Budget, part: int) -> int | None:
     """Draws after the chunk in which the run had spent ``part + 1`` parts of the budget."""
     share = (part + 1) / NUM_RUNGS
     for cost in _history(analysis):
@@ -132,16 +132,16 @@ def _draws_at(analysis: Mapping[str, Any], budget: Budget, part: int) -> int | N
     return None
 
 
-def _history(analysis: Mapping[str, Any]) -> list[Cost]:
+def _history(analysis: Node) -> list[Cost]:
     return [Cost(*row) for row in analysis["history"]]
 
 
-def _end(analysis: Mapping[str, Any]) -> Cost:
+def _end(analysis: Node) -> Cost:
     progress = analysis["progress"]
     return Cost(progress["draws"], progress["gradients"], progress["seconds"])
 
 
-def _seconds(analysis: Mapping[str, Any], draws: int) -> float:
+def _seconds(analysis: Node, draws: int) -> float:
     """Seconds of computation after ``draws``, in proportion within a chunk."""
     rows = [Cost(0, 0, analysis["seconds"]["warmup"]), *_history(analysis)]
     for before, after in pairwise(rows):
@@ -151,7 +151,7 @@ def _seconds(analysis: Mapping[str, Any], draws: int) -> float:
     return rows[-1].seconds
 
 
-def _setting(analysis: Mapping[str, Any]) -> Setting:
+def _setting(analysis: Node) -> Setting:
     return Setting(
         nbeta=analysis["nbeta"],
         gamma=analysis["gamma"],

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, Node
 from lambda_hat.launch.tuning.schema import (
     Budgets,
     Concurrency,
@@ -28,7 +28,7 @@ _GONE = {
 }
 
 
-def parse_tuning(config: Mapping[str, Any]) -> Tuning:
+def parse_tuning(config: Node) -> Tuning:
     """Validate ``config``, plain data.
 
     Raises:

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lambda_hat.store.layout import Document, atomic_path
+from lambda_hat.config.schema import Document
+from lambda_hat.store.layout import atomic_path
 
 _STATES = {"COMPLETE": "C0", "PRUNED": "C1", "FAIL": "C3"}
 _MAX_RELATIVE = 1e3  # penalties are left out

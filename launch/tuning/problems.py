@@ -8,7 +8,7 @@ from typing import Any
 
 from lambda_hat.config.compose import Composer, Config
 from lambda_hat.config.job import Job, parse_job
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.config.yaml_file import flatten, override_text
 from lambda_hat.launch.plan import target_label
 from lambda_hat.launch.tuning.schema import Budgets, Dimension, Problem, Tuning
@@ -39,7 +39,7 @@ class Method:
     space: Mapping[str, Dimension]
     _shared: dict[str, Any] = field(default_factory=dict)
 
-    def preset(self) -> dict[str, Any]:
+    def preset(self) -> Document:
         """The preset as a trial: its values that lie in the space, with the largest number of draws.
 
         :meth:`job` takes the other values from the preset.
@@ -131,7 +131,7 @@ def _arguments(problem: Problem) -> Iterator[str]:
         yield override_text(key, value)
 
 
-def _config(composer: Composer, tuning: Tuning, arguments: list[str], budget: dict[str, Any]) -> Config:
+def _config(composer: Composer, tuning: Tuning, arguments: list[str], budget: Document) -> Config:
     (overrides,) = composer.expand(arguments)
     config = composer.config(overrides)
     config["budget"] = budget
@@ -139,11 +139,11 @@ def _config(composer: Composer, tuning: Tuning, arguments: list[str], budget: di
     return config
 
 
-def _hmc(budgets: Budgets) -> dict[str, Any]:
+def _hmc(budgets: Budgets) -> Document:
     return {"seconds": budgets.hmc_sec, "gradients": budgets.hmc_gradients, "mcse": budgets.hmc_mcse}
 
 
-def _trial(budgets: Budgets) -> dict[str, Any]:
+def _trial(budgets: Budgets) -> Document:
     return {"seconds": budgets.trial_sec, "gradients": budgets.trial_gradients}
 
 

@@ -16,6 +16,7 @@ from optuna import pruners, samplers
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from lambda_hat.config.schema import Document, Node
 from lambda_hat.launch.tuning.schema import Dimension, Pruner, Search
 
 
@@ -59,7 +60,7 @@ class Proposer:
                     self._storage.set_trial_state_values(in_memory, trial.state, trial.values)
                     self._open.remove(trial.number)
 
-    def preset(self, params: Mapping[str, Any], attributes: dict[str, Any]) -> FrozenTrial:
+    def preset(self, params: Node, attributes: Document) -> FrozenTrial:
         """The running trial with ``params``, not all of the space, to be written to the database."""
         return create_trial(
             state=TrialState.RUNNING,
@@ -68,7 +69,7 @@ class Proposer:
             user_attrs=attributes,
         )
 
-    def propose(self, number: int, attributes: dict[str, Any]) -> FrozenTrial:
+    def propose(self, number: int, attributes: Document) -> FrozenTrial:
         """The running trial ``number``, to be written to the database.
 
         The same trials so far, the same seed and the same number give the same parameters.
@@ -103,7 +104,7 @@ class Proposer:
         class WholeSpaceTPE(samplers.TPESampler):
             """All trials here have all fields: no need to search them for what they share, at each proposal."""
 
-            def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            def infer_relative_search_space(self, study: Any, trial: Any) -> Document:
                 del study, trial
                 return together
 

@@ -1,14 +1,14 @@
 """Files of a tuning session beside its runs: metrics.json of each trial, ref.json of each problem."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lambda_hat.config.schema import Document, Node
 from lambda_hat.launch.tuning.measure import Measured
 from lambda_hat.launch.tuning.trial import LiveTrial
-from lambda_hat.store.layout import Document, Store, read_json, write_json
+from lambda_hat.store.layout import Store, read_json, write_json
 
 SCHEMA = 1
 RESOLVED = "resolved_config.yaml"  # the configuration of a namespace with every default
@@ -35,7 +35,7 @@ def studies_dir(store: Store, namespace: str) -> Path:
     return store.root / "studies" / namespace
 
 
-def write_reference(folder: Path, analysis: Mapping[str, Any]) -> Reference | None:
+def write_reference(folder: Path, analysis: Node) -> Reference | None:
     """Write ``ref.json`` of a problem; None if its run has no finite LLC."""
     llc, mcse = analysis["llc"], analysis["llc_mcse"]
     if llc is None:
@@ -87,7 +87,7 @@ def metrics_of(
     }
 
 
-def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+def write_metrics(folder: Path, metrics: Node) -> None:
     """Write a trial's metrics.json, before Optuna is told, so that every ended trial has one."""
     write_json(folder / "metrics.json", {**metrics, "time": time.time()})
 

@@ -10,6 +10,7 @@ import yaml
 from pyarrow import parquet
 
 from lambda_hat.config.job import Job, canonical
+from lambda_hat.config.schema import Document
 from lambda_hat.launch import table
 from lambda_hat.launch.tuning.loop import TunedProblem
 from lambda_hat.launch.tuning.plots import draw
@@ -17,7 +18,7 @@ from lambda_hat.launch.tuning.record import read_metrics, studies_dir
 from lambda_hat.launch.tuning.schema import Objective
 from lambda_hat.launch.tuning.url import dashboard_line
 from lambda_hat.run.summary import with_error
-from lambda_hat.store.layout import Document, Store, atomic_path, write_bytes
+from lambda_hat.store.layout import Store, atomic_path, write_bytes
 
 TABLE = Path("tables") / "optuna_trials.parquet"
 # A reference whose error exceeds this share of a trial's cannot rank the trials.

@@ -8,14 +8,14 @@ as its run allows. So a crash leaves nothing to repair by hand, and several driv
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, Node
 from lambda_hat.launch.tuning.database import Database
 from lambda_hat.launch.tuning.definition import edited
 from lambda_hat.launch.tuning.problems import Method
@@ -39,7 +39,7 @@ class Study:
         definition: The settings that make its trials comparable.
     """
 
-    def __init__(self, database: Database, name: str, method: Method, settings: Optuna, definition: Mapping[str, Any]):
+    def __init__(self, database: Database, name: str, method: Method, settings: Optuna, definition: Node):
         self.name, self.method, self.live = name, method, list[LiveTrial]()
         self._database, self._storage, self._settings = database, database.storage, settings
         self._definition = dict(definition)
@@ -198,12 +198,12 @@ class Study:
         self._write(live, "is_pruned", True)
         live.is_pruned = True
 
-    def tell(self, live: LiveTrial, state: str, value: float | None, result: Mapping[str, Any]) -> None:
+    def tell(self, live: LiveTrial, state: str, value: float | None, result: Node) -> None:
         """End a trial: ``state`` is COMPLETE, PRUNED or FAIL."""
         self._write(live, "result", dict(result))
         self._end(live, state, value)
 
-    def retry(self, live: LiveTrial, result: Mapping[str, Any]) -> None:
+    def retry(self, live: LiveTrial, result: Node) -> None:
         """End a trial as failed, and queue its run again as a new trial that does not count."""
 
         def again() -> bool:

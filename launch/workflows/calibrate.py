@@ -8,13 +8,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 
 from lambda_hat.config.compose import Composer, compose_jobs
 from lambda_hat.config.job import Job, canonical
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.config.yaml_file import launcher_preset, presets_loader
 from lambda_hat.estimation.plateau import Cell, Plateau, best_plateau, find_plateau, posteriors
 from lambda_hat.launch.backend import Backend, backend_from
@@ -24,7 +24,7 @@ from lambda_hat.launch.sweep import Sweep
 from lambda_hat.launch.table import print_plan
 from lambda_hat.run.summary import with_error
 from lambda_hat.store.files import atomic_path
-from lambda_hat.store.layout import Document, Store, StoreError, write_json
+from lambda_hat.store.layout import Store, StoreError, write_json
 
 SCHEMA = 1
 STEP_SIZES = ("1e-7", "3e-7", "1e-6", "3e-6", "1e-5", "3e-5", "1e-4", "3e-4", "1e-3")
@@ -155,7 +155,7 @@ def _cell(job: Job, nbeta: float, analysis: Document | None, reason: str) -> Cel
 
 
 def _document(plan: Plan, cells: Sequence[Cell], plateau: Plateau | None, words: Sequence[str]) -> Document:
-    def plain(cell: Cell) -> dict[str, Any]:
+    def plain(cell: Cell) -> Document:
         numbers = {name: None if math.isnan(getattr(cell, name)) else getattr(cell, name) for name in ("llc", "mcse")}
         return {**cell._asdict(), **numbers, "reasons": list(cell.reasons)}
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple, cast
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.schema import STRICT, ConfigError, Seed
+from lambda_hat.config.schema import STRICT, ConfigError, Document, Node, Seed
 from lambda_hat.config.yaml_file import OVERRIDES, flatten, override_text
 
 _OF_TARGETS = ("model", "data", "teacher", "training", "posterior", "budget", "num_chains")
@@ -98,7 +98,7 @@ class Setting(NamedTuple):
     text: str
 
 
-def parse_workflow(document: Mapping[str, Any]) -> Workflow:
+def parse_workflow(document: Node) -> Workflow:
     """Validate the file.
 
     Raises:
@@ -156,12 +156,12 @@ def _given(place: str, entry: Any, keys: Mapping[str, str]) -> Iterator[Setting]
             yield Setting(place + name, key, override_text(key, value))
 
 
-def _overrides(place: str, overrides: Mapping[str, Any]) -> Iterator[Setting]:
+def _overrides(place: str, overrides: Node) -> Iterator[Setting]:
     for key, value in overrides.items():
         yield Setting(f"{place}{OVERRIDES}.{key}", key, override_text(key, value))
 
 
-def _foreign(place: str, overrides: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[str]:
+def _foreign(place: str, overrides: Node, known: tuple[str, ...]) -> Iterator[str]:
     """A sentence for each key that is not allowed there."""
     for key in overrides:
         name = f"{place}{OVERRIDES}.{key}"
@@ -172,7 +172,7 @@ def _foreign(place: str, overrides: Mapping[str, Any], known: tuple[str, ...]) -
             yield f"{name}: no such key; needs one of {', '.join(known)}, or a field of theirs"
 
 
-def _flattened(document: Mapping[str, Any]) -> dict[str, Any]:
+def _flattened(document: Node) -> Document:
     """``document`` with the overrides of every entry as one level of dotted keys."""
 
     def entry(node: Any) -> Any:

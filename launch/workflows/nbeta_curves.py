@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lambda_hat.config.job import digest
+from lambda_hat.config.schema import Document
 from lambda_hat.estimation.temperatures import MIN_TEMPERATURES, Asymptotics, Pair, Point, fit, pairs
 from lambda_hat.launch.sweep import Sweep
-from lambda_hat.store.layout import Document, write_json
+from lambda_hat.store.layout import write_json
 
 SCHEMA = 1
 
@@ -77,7 +78,7 @@ class Curve:
             others = f" and {len(self.doubted) - 1} more" if len(self.doubted) > 1 else ""
             yield f"its runs are not all reliable: {self.doubted[0]}{others}; lambda is no better than they are"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Document:
         found = self.asymptotics
         return {
             "label": self.label,

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from lambda_hat.config.job import Job
+from lambda_hat.config.schema import Document
 from lambda_hat.launch.manifest import Manifest
 from lambda_hat.launch.sweep import Condition, Sweep
-from lambda_hat.store.layout import Document, Store, read_status
+from lambda_hat.store.layout import Store, read_status
 from lambda_hat.store.trace_file import read_trace_file
 from tests.jobs import job_config, make_job, warm_store
 from tests.launch.drive import LOCAL

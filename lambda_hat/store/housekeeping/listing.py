@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.store.housekeeping.gc import size
 from lambda_hat.store.index import runs_table
 from lambda_hat.store.layout import RunRef, Store
@@ -164,7 +164,7 @@ def _total(kinds: dict[str, list[int]]) -> tuple[int, int]:
     return sum(counts[0] for counts in kinds.values()), sum(counts[1] for counts in kinds.values())
 
 
-def _entry(row: dict[str, Any]) -> Entry:
+def _entry(row: Document) -> Entry:
     """A row of the index under the names of `artifacts ls --json`."""
     label: str | None = None
     if row["config.model._target_"]:

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lambda_hat.config.job import canonical, digest
+from lambda_hat.config.schema import Document
 from lambda_hat.store.files import StoreError, read_config, read_json, read_npz
-from lambda_hat.store.layout import Document, Store
+from lambda_hat.store.layout import Store
 
 _OF_TARGET = ("model", "data", "teacher", "training")
 _OF_RUN = ("posterior", "sampler", "num_chains", "seed")
