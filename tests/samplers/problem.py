@@ -8,7 +8,6 @@ A symmetric target would hide a wrong sign of the gradient or of the localiser; 
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -141,18 +140,6 @@ class Run:
             traces.append(trace)
             start += length
         return {name: np.concatenate([np.asarray(trace[name]) for trace in traces]) for name in traces[0]}
-
-    @property
-    def inside(self) -> Any:
-        """The kernel's own state, by the names of its fields."""
-        root = SimpleNamespace()
-        for place, leaf in self.state.items():
-            *path, last = place.split(".")[1:]
-            node = root
-            for name in path:
-                node = vars(node).setdefault(name, SimpleNamespace())
-            setattr(node, last, leaf)
-        return root
 
     def finish(self) -> None:
         self.state = self.ensemble.finish(self.state)

@@ -47,7 +47,7 @@ def test_hmc_reaches_its_acceptance_and_finds_the_widths(problem: Problem) -> No
     trace = run.sample(400)
     over_chains = 1 / np.mean(1 / np.maximum(trace["acceptance"], 0.05), axis=1)
     assert over_chains.mean() == pytest.approx(0.7, abs=0.1)
-    found = np.asarray(run.inside.tuned.inverse_mass)
+    found = np.asarray(run.state.tuned.inverse_mass)
     expected = 1 / problem.precision
     np.testing.assert_allclose(found / found.sum(), expected / expected.sum(), rtol=0.35)
 
@@ -77,7 +77,7 @@ def test_chees_crosses_the_widest_direction(problem: Problem) -> None:
     times, h = np.linspace(0.05, 0.5, 91), np.linspace(0.005, 0.995, 100)
     angles = np.sqrt(problem.precision) * times[:, None, None] * h[:, None]
     best = times[np.argmax((np.sin(angles) ** 2 / problem.precision**2).mean(1).sum(1))]
-    assert float(run.inside.tuned.own.value) == pytest.approx(best, rel=0.2)
+    assert float(run.state.tuned.own.value) == pytest.approx(best, rel=0.2)
 
 
 def test_a_trajectory_keeps_to_its_longest(problem: Problem) -> None:
@@ -91,7 +91,7 @@ def test_a_trajectory_keeps_to_its_longest(problem: Problem) -> None:
         / run.ensemble.posterior.num_data
     )
     assert counts.max() == 5
-    assert float(run.inside.tuned.own.value) < 50.0
+    assert float(run.state.tuned.own.value) < 50.0
 
 
 def test_mclmc_finds_its_length_and_keeps_its_energy(problem: Problem) -> None:
@@ -100,8 +100,8 @@ def test_mclmc_finds_its_length_and_keeps_its_energy(problem: Problem) -> None:
     for variance in (1e-5, 1e-3):
         run = Run(MCLMC(energy_variance=variance), problem.posterior("float64"))
         run.advance("warmup", 500)
-        lengths.append(float(run.inside.tuned.L))
-        steps.append(float(run.inside.tuned.step_size))
+        lengths.append(float(run.state.tuned.L))
+        steps.append(float(run.state.tuned.step_size))
     np.testing.assert_allclose(lengths, np.sqrt(np.sum(1 / problem.precision)), rtol=0.2)
     assert 1.5 < steps[1] / steps[0] < 100 ** (1 / 6) * 1.5
 
@@ -121,10 +121,10 @@ def test_without_warmup_what_is_given_is_used(problem: Problem) -> None:
     """Sees a given step size overwritten by a default."""
     run = Run(MCLMC(step_size=0.02, L=0.3, num_warmup=0), problem.posterior("float64"))
     run.sample(2)
-    assert (float(run.inside.tuned.step_size), float(run.inside.tuned.L)) == (0.02, 0.3)
+    assert (float(run.state.tuned.step_size), float(run.state.tuned.L)) == (0.02, 0.3)
     run = Run(ChEESHMC(step_size=0.02, trajectory_length=0.3, num_warmup=0), problem.posterior("float64"))
     run.finish()
-    assert (float(run.inside.tuned.step_size), float(run.inside.tuned.own.value)) == (0.02, 0.3)
+    assert (float(run.state.tuned.step_size), float(run.state.tuned.own.value)) == (0.02, 0.3)
 
 
 @pytest.mark.parametrize("sampler", [MCLMC(), AdjustedMCLMC()], ids=["mclmc", "adjusted_mclmc"])

@@ -56,7 +56,7 @@ def test_the_thermostat_finds_the_noise(wide: Problem) -> None:
     run.advance("warmup", 1000)
     expected = 0.1 + _EPS * problem.nbeta**2 * 0.05**2 / 2
     # It varies by sqrt(kappa / d) = 0.003.
-    np.testing.assert_allclose(np.asarray(run.inside.chains.fine.friction), expected, atol=0.015)
+    np.testing.assert_allclose(np.asarray(run.state.chains.fine.friction), expected, atol=0.015)
 
 
 def test_the_update_is_blackjax_s(problem: Problem) -> None:

@@ -85,7 +85,7 @@ def test_the_stationary_law_with_a_frozen_preconditioner(wide: Problem, precond:
     sampler = SGLD(step_size=3e-4, batch_size=4, precond=precond, eps=0.1, num_warmup=100, steps_per_draw=10)
     run = Run(sampler, posterior)
     trace = run.sample(6000)
-    second = np.asarray(run.inside.chains.fine.second)
+    second = np.asarray(run.state.chains.fine.second)
     assert second.std() > 0
     for column, factor in (("loss", 1.0), ("coarse_loss", 2.0)):
         for chain, loss in enumerate(trace[column].T):
@@ -103,11 +103,11 @@ def test_the_squared_gradients_are_those_of_the_paper(problem: Problem) -> None:
     posterior = problem.posterior("float32")
     sampler = SGLD(precond="rmsprop", freeze=False, step_size=1e-5, measure_bias=False, steps_per_draw=1)
     run = Run(sampler, posterior)
-    u0 = np.asarray(run.inside.chains.fine.position)
+    u0 = np.asarray(run.state.chains.fine.position)
     run.advance("sampling", 1)
     gradient = np.array(problem.h) * (u0 - np.array(problem.c))
     expected = sampler.beta2 + (1 - sampler.beta2) * gradient**2
-    np.testing.assert_allclose(np.asarray(run.inside.chains.fine.second), expected, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(run.state.chains.fine.second), expected, rtol=1e-5)
 
 
 def test_adam_drifts_along_the_mean_gradient_with_steps_of_its_own(problem: Problem) -> None:
@@ -129,11 +129,11 @@ def test_the_step_size_decays_with_the_updates(problem: Problem) -> None:
     """Sees a decay that restarts with every draw or chunk: here the chains freeze where they stand."""
     run = Run(SGLD(step_size=1e-3, decay=4.0), problem.posterior("float32"))
     run.advance("sampling", 1)
-    early = np.asarray(run.inside.chains.fine.position)
+    early = np.asarray(run.state.chains.fine.position)
     run.advance("sampling", 1, 1)
-    assert int(run.inside.updates) == 150
+    assert int(run.state.updates) == 150
     noise = np.sqrt(np.sum(1e-3 * np.arange(51.0, 151.0) ** -4))
-    np.testing.assert_allclose(np.asarray(run.inside.chains.fine.position), early, atol=5 * noise)
+    np.testing.assert_allclose(np.asarray(run.state.chains.fine.position), early, atol=5 * noise)
 
 
 def test_an_unstable_step_size_is_flagged(problem: Problem) -> None:

@@ -85,7 +85,7 @@ def test_auto_has_the_bias_it_was_asked_for(name: str, noise: float) -> None:
     sampler = _FAMILY[name](batch_size=1, num_warmup=300, steps_per_draw=20, target_bias=0.02, measure_bias=False)
     run = Run(sampler, problem.posterior("float32"), 4)
     run.advance("warmup", 300)
-    eps, p, t = float(run.inside.step_size), problem.precision, problem.nbeta
+    eps, p, t = float(run.state.step_size), problem.precision, problem.nbeta
     law = (0.25, 0.25) if name == "sgld" else (1 / 3.8, 5.0)
     variance = (1 + eps * (law[0] * p + law[1] * t**2 * noise**2)) / p
     bias = (problem.llc(variance) - problem.llc()) / problem.llc()
@@ -98,7 +98,7 @@ def test_auto_stays_stable_where_one_direction_is_far_stiffer() -> None:
     problem = Problem(h=(1.0,) * 200 + (100.0,), c=(0.0,) * 201, nbeta=100.0, gamma=1.0)
     run = Run(SGLD(num_warmup=150, steps_per_draw=10, target_bias=0.1), problem.posterior("float32"), 2)
     run.advance("warmup", 150)
-    assert 0.3 < float(run.inside.step_size) * problem.precision.max() < 0.7
+    assert 0.3 < float(run.state.step_size) * problem.precision.max() < 0.7
 
 
 def test_auto_on_a_singular_loss() -> None:
@@ -119,7 +119,7 @@ def test_what_was_tuned_is_kept(problem: Problem) -> None:
     """Sees a step size that moves after warm-up, and one that the pilot never moved."""
     run = Run(SGLD(num_warmup=30), problem.posterior("float32"))
     run.advance("warmup", 30)
-    tuned = float(run.inside.step_size)
+    tuned = float(run.state.step_size)
     run.finish()
     run.advance("sampling", 5, 5)
-    assert float(run.inside.step_size) == tuned > 1.5 * float(step_size.smallest(run.ensemble.posterior))
+    assert float(run.state.step_size) == tuned > 1.5 * float(step_size.smallest(run.ensemble.posterior))

@@ -159,7 +159,7 @@ def test_whitening_finds_the_widths(problem: Problem, whitening: Literal["rmspro
     """Sees a scale that is no width. Only the variance (adam) does not mind that w0 is off the minimum."""
     centred = dataclasses.replace(problem, c=(0.0, 0.0, 0.0))
     found = problem if whitening == "adam" else centred
-    scale = Run(VI(whitening=whitening), found.posterior("float32"), 8).inside.scale
+    scale = Run(VI(whitening=whitening), found.posterior("float32"), 8).state.scale
     np.testing.assert_allclose(np.asarray(scale), problem.precision**-0.5, rtol=0.15)
 
 
