@@ -3,6 +3,7 @@
 from lambda_hat.config.job import Job
 from lambda_hat.run.progress import Reporter
 from lambda_hat.run.target import RunError
+from lambda_hat.samplers.base import sampler_of
 from lambda_hat.store.checkpoint import kernel_version
 from lambda_hat.store.layout import Store
 from lambda_hat.store.runs import move_to_trash
@@ -17,7 +18,7 @@ def start_again_if_changed(job: Job, store: Store, reporter: Reporter) -> None:
         RunError: the run is finished (its budget was smaller), and so is left as it is.
     """
     folder = store.run_dir(job.target_id, job.run_id)
-    before, now = kernel_version(folder), job.sampler.kernel_version
+    before, now = kernel_version(folder), sampler_of(job).kernel_version
     if before is None or before == now:
         return
     finding = f"{job.run_id} is of version {before} of the {job.sampler_name} kernel, and this code has version {now}"

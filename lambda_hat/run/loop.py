@@ -253,7 +253,7 @@ class _Run:
 
     def _save_carry(self, state: Any) -> None:
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-        version = self.job.sampler.kernel_version
+        version = self.ensemble.sampler.kernel_version
         meta = {"ledger": self.ledger.to_dict(), "trace_files": self.ledger.chunks, "kernel_version": version}
         position = self.ledger.step + (self.job.sampler.num_warmup if self.ledger.phase == "sampling" else 0)
         checkpoint.save_carry(self.directory, self.lease.epoch, position, leaves, meta)
