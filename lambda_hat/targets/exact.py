@@ -8,17 +8,16 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import loggamma
 
+# One a coordinate.
+Numbers = Sequence[float] | np.ndarray
 # Integrands are followed until exp(-_DIGITS) of their peak: double precision and some.
 _DIGITS = 42.0
 
 
-def quadratic_llc(
-    nbeta: float, gamma: float, curvatures: ArrayLike, offsets: ArrayLike, copies: int = 1
-) -> float | None:
+def quadratic_llc(nbeta: float, gamma: float, curvatures: Numbers, offsets: Numbers, copies: int = 1) -> float | None:
     """E1 of L = 1/2 sum h_i x_i^2 with w0 and the localiser at x = c (0 is the minimum).
 
     E1 = sum t h_i / 2 [1/p_i + (gamma c_i / p_i)^2 - c_i^2], p_i = t h_i + gamma; negative far off the minimum.
@@ -38,7 +37,7 @@ def quadratic_llc(
     return float(np.sum(0.5 * nbeta * h * (copies / precision + (gamma * c / precision) ** 2 - c**2)))
 
 
-def gamma_product_llc(nbeta: float, scale: float, shapes: ArrayLike, powers: ArrayLike) -> float:
+def gamma_product_llc(nbeta: float, scale: float, shapes: Numbers, powers: Numbers) -> float:
     r"""E1 of a loss that is a product of independent powers of gamma variables under the localiser.
 
     $L = s \prod_i G_i^{k_i}$ with $G_i \sim$ Gamma(a_i, 1) has
@@ -56,7 +55,7 @@ def gamma_product_llc(nbeta: float, scale: float, shapes: ArrayLike, powers: Arr
     log_ts = np.log(nbeta * scale)
     end = float(np.min(a / k))
 
-    def log_integrand(z: ArrayLike) -> np.ndarray:
+    def log_integrand(z: float | np.ndarray) -> np.ndarray:
         z = np.atleast_1d(np.asarray(z, complex))
         return loggamma(z) - z * log_ts + np.sum(loggamma(a - k * z) - loggamma(a), 0)
 
