@@ -2,6 +2,8 @@
 
 import os
 
+from threadpoolctl import threadpool_limits
+
 from lambda_hat.config.schema import Node
 from lambda_hat.samplers._limits import LEAST_DIM_SHARED
 
@@ -26,8 +28,7 @@ def one_a_core(target: Node | None = None) -> None:
     """Let JAX find as many CPU devices as the process may use cores; call it before anything is computed.
 
     Once JAX's backend runs, as it may in a notebook, the number stands, as it does where JAX_NUM_CPU_DEVICES sets it.
-    LAPACK gets one thread, if SciPy's is not loaded yet: devices that call it wait for all its threads, and vi's
-    warm-up then takes twice as long.
+    LAPACK gets one thread: devices that call it wait for all its threads, and vi's warm-up then takes twice as long.
 
     Args:
         target: The meta.json of the only target that the process will sample. If its chains are not shared out, there
@@ -47,6 +48,7 @@ def one_a_core(target: Node | None = None) -> None:
     except RuntimeError:  # a backend runs already
         return
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    threadpool_limits(1, user_api="blas")  # and of those that are loaded already
     if is_alone:
         os.environ.setdefault("NPROC", "1")  # XLA's number of threads, for which it has no flag
         return

@@ -84,17 +84,17 @@ def test_a_network_has_the_same_chains_on_two_devices(sampler: Any, monkeypatch:
     both.advance("sampling", 3)
 
 
-_IMPORTS = """
+# What a command has imported once it has read its job.
+_SCHEMAS = """
 import importlib, os, pkgutil
 import jax
 from jax._src import xla_bridge
 import lambda_hat.samplers, lambda_hat.targets
 from lambda_hat.sampling.devices import one_a_core
-for package in ({packages}):
+for package in (lambda_hat.samplers, lambda_hat.targets):
     for found in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(found.name)
 """
-_SAMPLERS = _IMPORTS.format(packages="lambda_hat.samplers,")
 
 
 def _printed(code: str) -> str:
@@ -104,11 +104,11 @@ def _printed(code: str) -> str:
 
 
 def _in_a_process(num_cores: int, argument: str, told: str) -> str:
-    """What a process prints that may use so many cores, and calls ``one_a_core(argument)`` once all samplers are
-    imported, as a command does that has read its job."""
+    """What a process prints that may use so many cores, and calls ``one_a_core(argument)`` once all schemas are
+    imported."""
     cores = sorted(os.sched_getaffinity(0))[:num_cores]
     return _printed(
-        f"import os; os.sched_setaffinity(0, {cores}){_SAMPLERS}"
+        f"import os; os.sched_setaffinity(0, {cores}){_SCHEMAS}"
         f"one_a_core({argument}); devices = jax.devices(); print({told})"
     )
 
@@ -132,13 +132,12 @@ def test_a_target_of_few_parameters_has_one_device_and_one_thread(dim: int, expe
 def test_a_backend_that_runs_keeps_its_devices() -> None:
     """Sees JAX asked too late for another number of devices, an error, and an environment changed for nothing."""
     told = "[name for name in ('NPROC', 'XLA_FLAGS', 'OPENBLAS_NUM_THREADS') if name in os.environ]"
-    assert _printed(f"{_SAMPLERS}jax.devices(); one_a_core(); print(len(jax.devices()), {told})") == "1 []"
+    assert _printed(f"{_SCHEMAS}jax.devices(); one_a_core(); print(len(jax.devices()), {told})") == "1 []"
 
 
 def test_importing_samplers_and_targets_starts_no_backend() -> None:
     """Sees planning take a GPU, or the number of devices settled before one_a_core asks for it."""
-    imports = _IMPORTS.format(packages="lambda_hat.samplers, lambda_hat.targets")
-    assert _printed(f"{imports}print(xla_bridge.backends_are_initialized())") == "False"
+    assert _printed(f"{_SCHEMAS}print(xla_bridge.backends_are_initialized())") == "False"
 
 
 @pytest.mark.parametrize("dim", [899, 900])
