@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "run": ("sampling", "store"),
     "report": ("run",),
     "results": ("report",),
-    "sample": ("report",),
-    "build": ("report",),
+    "sample": ("cli",),
+    "build": ("cli",),
     "launch": ("report",),
     "cli": ("report", "results"),
     "hydra_plugins": ("launch",),
@@ -39,7 +39,8 @@ CORE = ("lambda_hat.targets", "lambda_hat.posterior", "lambda_hat.samplers", "la
 COMMANDS = ("lambda_hat.cli",)
 NOT_IN_CORE = {"os", "pathlib", "time", "logging", "hydra", "omegaconf"}
 ENTRIES = ("lambda_hat.config", "lambda_hat.sample", "lambda_hat.build", "hydra_plugins", "lambda_hat.launch.backend",
-           "lambda_hat.launch.driver", "lambda_hat.launch.tune")  # fmt: skip
+           "lambda_hat.launch.driver", "lambda_hat.launch.tuning.command",
+           "lambda_hat.cli.single")  # fmt: skip
 ONLY_IN = {
     "submitit": ("lambda_hat.launch",),
     "optuna": ("lambda_hat.launch",),
@@ -56,7 +57,8 @@ ONLY_IN = {
 WITH_JAX = ("targets", "posterior", "samplers", "sampling", "run", "api")
 JAX = ("jax", "jaxlib", "blackjax", "optax")
 HEAVY = ("sklearn", "arviz_stats", "matplotlib", "optuna")
-PICTURES = ("lambda_hat.report.plots", "lambda_hat.report.plot_scans")
+# Of these rooms, what draws and what runs.
+LATE = ("lambda_hat.report.plots", "lambda_hat.report.plot_scans", "lambda_hat.cli.single")
 WITHOUT_JAX = ("config", "estimation", "store", "report", "results", "sample", "build", "cli")
 # Modules that only the driver of a tuning session loads: they import Optuna or Matplotlib at the top.
 TUNING_DRIVER = {
@@ -182,9 +184,7 @@ def test_jax_is_imported_at_the_top_where_it_computes() -> None:
 
 def test_what_only_looks_loads_no_jax() -> None:
     """Schemas' edge, ids, the store, its reports and commands: what a login node needs."""
-    program = "\n".join(
-        f"import {module}" for module in FILES if room(module) in WITHOUT_JAX and module not in PICTURES
-    )
+    program = "\n".join(f"import {module}" for module in FILES if room(module) in WITHOUT_JAX and module not in LATE)
     assert not loaded(program, (*JAX, *HEAVY))
 
 

@@ -32,7 +32,7 @@ def optuna(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with studies that exist; begin none.")] = False,
 ) -> None:
     """Tune samplers by Optuna: every method on every problem; the same command goes on after a crash."""
-    from lambda_hat.launch.tune import tune_file
+    from lambda_hat.launch.tuning.command import tune_file
 
     tune_file(config, backend, sets or [], dry_run=dry_run, resume=resume)
 

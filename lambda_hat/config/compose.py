@@ -3,6 +3,7 @@ quarter of a second each); values are set on copies (about a millisecond). Needs
 
 import copy
 import itertools
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -11,8 +12,10 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import env_override
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -22,10 +25,18 @@ from lambda_hat.config.job import Job, parse_job
 from lambda_hat.config.presets import config_dir
 from lambda_hat.config.schema import ConfigError
 
+_OURS = ("lambda_hat", "launch", "hydra_plugins")
 OverrideSet = tuple[Override, ...]
 Config = dict[str, Any]
 # A sweep over null alone: Hydra's choice() takes none.
 _NULL = "null,null"
+
+
+class CommandLine(NamedTuple):
+    """What Hydra composed: the config, and the plain node of the backend's preset."""
+
+    config: DictConfig
+    launcher: dict[str, Any]
 
 
 class Composed(NamedTuple):
@@ -239,3 +250,40 @@ def one_line(error: Exception) -> str:
         group, _, preset = error.missing_cfg_file.rpartition("/")
         return f"{group}: needs one of {', '.join(error.options)}, got {preset!r}"
     return " ".join(str(error).split())
+
+
+def command_lines(config_name: str, arguments: list[str]) -> list[CommandLine]:
+    """One command line, or none if Hydra itself did what was asked for (a sweep, ``--cfg``).
+
+    The task runs after Hydra has returned, because Hydra adds words of its own to every error of a task.
+    """
+    composed: list[CommandLine] = []
+
+    def keep(config: DictConfig) -> None:
+        launcher = OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
+        composed.append(CommandLine(config, cast(dict[str, Any], launcher)))
+
+    if {"-m", "--multirun"} & set(arguments):
+        sys.argv[1:] = deferred(arguments)
+    # Else Hydra prints errors in its own words, and a traceback for all but its own, before we see them.
+    with env_override({"HYDRA_FULL_ERROR": "1"}):
+        hydra.main(config_path=str(config_dir()), config_name=config_name, version_base="1.3")(keep)()
+    return composed
+
+
+def job_of(config: DictConfig) -> Job:
+    """The validated job of a config that Hydra composed."""
+    return parse_job(plain(config))
+
+
+def faults_of(error: Exception, config_name: str, arguments: list[str]) -> list[str] | None:
+    """What to tell the user, or None if the error is ours and needs its traceback."""
+    if isinstance(error, ConfigError):
+        return error.faults
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        # Only the composition of runs can be explained by their schemas.
+        explained = explain(config_name, arguments) if config_name in ("sample", "build") else []
+        return explained or [one_line(error)]
+    if type(error).__module__.partition(".")[0] in _OURS or isinstance(error, OSError):
+        return [str(error)]
+    return None

@@ -67,7 +67,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
         publish(job, store)
         return type("Outcome", (), {"analysis": analysis_of(job, store), "was_found": False})
 
-    monkeypatch.setattr("lambda_hat.run.loop.execute", execute)
+    monkeypatch.setattr("lambda_hat.cli.single.execute", execute)
     return jobs
 
 
@@ -165,10 +165,10 @@ def test_an_error_of_the_run_is_a_sentence_and_a_bug_is_a_traceback(
     def stumble(job: Job, store: Store, reporter: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("lambda_hat.run.loop.execute", fail)
+    monkeypatch.setattr("lambda_hat.cli.single.execute", fail)
     command = ("sample", "model=quadratic", f"store.root={store_root}")
     assert run(*command) == Ended(1, "", "error: cannot write there: the disk is full")
-    monkeypatch.setattr("lambda_hat.run.loop.execute", stumble)
+    monkeypatch.setattr("lambda_hat.cli.single.execute", stumble)
     with pytest.raises(ZeroDivisionError):
         run(*command)
 
