@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import loggamma
 
 # One a coordinate.
-Numbers = Sequence[float] | np.ndarray
+Numbers = Sequence[int | float] | np.ndarray
 # Integrands are followed until exp(-_DIGITS) of their peak: double precision and some.
 _DIGITS = 42.0
 
@@ -55,7 +55,7 @@ def gamma_product_llc(nbeta: float, scale: float, shapes: Numbers, powers: Numbe
     log_ts = np.log(nbeta * scale)
     end = float(np.min(a / k))
 
-    def log_integrand(z: complex | np.ndarray) -> np.ndarray:
+    def log_integrand(z: float | complex | np.ndarray) -> np.ndarray:
         z = np.atleast_1d(np.asarray(z, complex))
         return loggamma(z) - z * log_ts + np.sum(loggamma(a - k * z) - loggamma(a), 0)
 
