@@ -2,8 +2,8 @@
 
 An element reads its ids from the manifest and each run's frozen ``config.yaml``, never conf/. It may be started any
 number of times: finished runs are found, those that failed since the submission stay failed, and the others continue
-out of their last commit. However it ends, it leaves a status.json, or a comment on the SLURM job if the store cannot be
-written. Only SIGKILL prevents both; then the local driver or ``lambda-hat status`` records the end.
+where they last committed. However it ends, it leaves a status.json, or a comment on the SLURM job if the store cannot
+be written. Only SIGKILL prevents both; then the local driver or ``lambda-hat status`` records the end.
 
 Imports that load JAX or submitit are inside functions: signal handlers and core affinity come before JAX, which reads
 the latter, and a local worker needs no submitit.
