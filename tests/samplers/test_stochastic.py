@@ -15,7 +15,7 @@ from lambda_hat.samplers.sghmc import SGHMC
 from lambda_hat.samplers.sgld import SGLD
 from lambda_hat.samplers.sgnht import SGNHT
 from lambda_hat.targets.base import Target
-from lambda_hat.targets.normal_crossing import NormalCrossing
+from lambda_hat.targets.normal_crossing import NoData, NormalCrossing
 from tests.samplers.problem import Problem, Run
 
 _FAMILY = {"sgld": SGLD, "sghmc": SGHMC, "sgnht": SGNHT}
@@ -103,7 +103,7 @@ def test_auto_stays_stable_where_one_direction_is_far_stiffer() -> None:
 
 def test_auto_on_a_singular_loss() -> None:
     """w1^2 w2^2: no curvature at w0, so that a step chosen there would be far too long."""
-    target = Target(jnp.zeros(2), {}, NormalCrossing(exponents=(1, 1)), 10_000)
+    target = Target(jnp.zeros(2), NoData(), NormalCrossing(exponents=(1, 1)), 10_000)
     posterior = localise(target, 1085.7, 1.0)
     run = Run(SGLD(target_bias=0.03, num_warmup=400, measure_bias=True), posterior, 4)
     trace = run.sample(2000)

@@ -18,7 +18,7 @@ from lambda_hat.posterior import localise
 from lambda_hat.samplers import _vi_family as vi_family
 from lambda_hat.samplers.vi import VI
 from lambda_hat.targets.base import Target
-from lambda_hat.targets.normal_crossing import NormalCrossing
+from lambda_hat.targets.normal_crossing import NoData, NormalCrossing
 from tests.samplers.problem import TALLY, Problem, Run
 
 
@@ -146,7 +146,7 @@ def test_a_singular_loss_is_corrected() -> None:
     localiser's)."""
     model = NormalCrossing(exponents=(1, 1))
     problem = Problem(h=(0.0, 0.0), nbeta=1000 / np.log(1000), gamma=1.0)
-    posterior = localise(Target(jnp.zeros(2), {}, model, 1000), problem.nbeta, problem.gamma)
+    posterior = localise(Target(jnp.zeros(2), NoData(), model, 1000), problem.nbeta, problem.gamma)
     trace = Run(VI(num_warmup=300), posterior).sample(1000)
     importance = _importance(trace, problem, 0.0)
     assert importance.khat < 0.7

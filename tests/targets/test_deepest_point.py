@@ -16,7 +16,7 @@ from lambda_hat.posterior import localise
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.sampling.ensemble import Ensemble
 from lambda_hat.targets.base import Target
-from lambda_hat.targets.deep_linear import DeepLinear
+from lambda_hat.targets.deep_linear import DeepLinear, Product
 from lambda_hat.targets.exact import deep_linear_lambda
 
 WIDTH, RANK = 5, 1
@@ -41,7 +41,7 @@ def _points() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _target(w0: np.ndarray, product: np.ndarray) -> Target:
-    return Target(jnp.asarray(w0), {"product": jnp.asarray(product)}, MODEL, 100_000)
+    return Target(jnp.asarray(w0), Product(product=jnp.asarray(product)), MODEL, 100_000)
 
 
 def test_the_formula_of_any_point_is_aoyagis_at_the_deepest_and_nowhere_less() -> None:
