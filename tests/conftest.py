@@ -48,6 +48,18 @@ install_import_hook(
 )
 
 
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Restores the environment: XLA_FLAGS of a command that a test ran in this process would be part of every key of
+    the compilation cache in those after it."""
+    before = dict(os.environ)
+    yield
+    own = {"PYTEST_CURRENT_TEST"}  # pytest's, which it removes itself
+    for name in os.environ.keys() - before.keys() - own:
+        del os.environ[name]
+    os.environ.update({name: value for name, value in before.items() if name not in own})
+
+
 @pytest.fixture
 def store_root(tmp_path: Path) -> Path:
     """Where a store may grow; nothing is there yet."""

@@ -1,4 +1,7 @@
-"""Every test that asks for a ``preset``, or for its ``sampler``, runs for every file of conf/sampler/."""
+"""Every test that asks for a ``preset``, or for its ``sampler``, runs for every file of conf/sampler/.
+
+Marked with ``everyday(names)``, it runs for those every day, and for the others with the slow tests.
+"""
 
 import importlib
 from collections.abc import Iterator
@@ -16,7 +19,10 @@ from tests.samplers.problem import Problem
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "preset" in metafunc.fixturenames:
         paths = sorted((config_dir() / "sampler").glob("*.yaml"))
-        metafunc.parametrize("preset", paths, ids=[path.stem for path in paths], scope="module")
+        everyday = metafunc.definition.get_closest_marker("everyday")
+        slow = [pytest.mark.slow if everyday and path.stem not in everyday.args else () for path in paths]
+        presets = [pytest.param(path, id=path.stem, marks=marks) for path, marks in zip(paths, slow, strict=True)]
+        metafunc.parametrize("preset", presets, scope="module")
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,7 @@ class Both:
         self.two.finish()
 
 
+@pytest.mark.everyday("hmc", "mclmc", "sgld")  # one of each kind of warm-up and of grouping
 def test_two_devices_make_the_chains_of_one(
     sampler: Any, preset: Any, problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,8 +68,8 @@ def test_two_devices_make_the_chains_of_one(
     "sampler",
     [
         SGLD(batch_size=100, steps_per_draw=4, num_warmup=20),
-        HMC(dtype="float32", num_warmup=20),
-        VI(num_warmup=20),
+        pytest.param(HMC(dtype="float32", num_warmup=20), marks=pytest.mark.slow),
+        pytest.param(VI(num_warmup=20), marks=pytest.mark.slow),
     ],
     ids=lambda sampler: type(sampler).__name__,
 )
