@@ -151,6 +151,11 @@ def numbers(column: np.ndarray, where: str) -> np.ndarray:
     if bad.size:
         what = f"{bad.size} rows with NaN or infinity, the first is row {bad[0]}"
         raise ConfigError([f"data: {where} needs finite numbers, got {what}; drop or fill them"])
+    if column.dtype.kind in "iuf":
+        is_lost = (values.max(0) == values.min(0)) & (column.max(0) != column.min(0))
+        if is_lost.any():
+            got = f"all alike in float64 ({values[0, np.argmax(is_lost)]:.6g})"
+            raise ConfigError([f"data: {where} needs numbers that differ, got {got}; subtract the smallest and save"])
     return values
 
 

@@ -96,6 +96,16 @@ def test_ordinary_columns_keep_their_bits() -> None:
         np.testing.assert_array_equal(standardised(layout), expected)
 
 
+@pytest.mark.parametrize(
+    "column", [2**60 + np.arange(N), 2**63 + np.arange(N, dtype="u8"), 1 + np.arange(N) * np.longdouble(1e-19)]
+)
+def test_digits_beyond_float64_are_named(tmp_path: Path, column: np.ndarray) -> None:
+    """Sees a column that becomes constant on its way in."""
+    assert len(np.unique(column)) == N
+    assert "column c" in (fault := refused(npz(tmp_path, c=column)))
+    assert "all alike in float64" in fault
+
+
 @pytest.mark.parametrize("sentinel", [1.79e308, -1.79e308, 3.4028235e38, 1e20])
 @pytest.mark.parametrize("rows", [[7], [3, 7]])
 def test_a_sentinel_is_named(tmp_path: Path, sentinel: float, rows: list[int]) -> None:
