@@ -194,12 +194,12 @@ class File:
         if other is not None:
             found = f"{num_rows} in {first} and {len(columns[other])} in {other}"
             raise ConfigError([f"data: the columns of {self.path} need one number of rows, got {found}"])
-        numbers = np.hstack([self._numbers(name, columns[name]) for name in inputs])
+        given = np.hstack([self._numbers(name, columns[name]) for name in inputs])
         if self.task == "classification":
             outputs = labels(columns[self.targets[0]], self._where(self.targets[0]))
         else:
             outputs = np.hstack([self._numbers(name, columns[name]) for name in self.targets])
-        return _as_rows(numbers, outputs, self.task == "classification", self.standardize, self.sigma)
+        return _as_rows(given, outputs, self.task == "classification", self.standardize, self.sigma)
 
     def _names(self, known: tuple[str, ...]) -> tuple[str, ...]:
         """The columns to predict from."""
