@@ -108,7 +108,8 @@ def test_every_fault_of_a_file_is_one_sentence(tmp_path: Path, parquet: Path, co
     assert "needs a readable file" in sentence(tmp_path / "absent.npz")
     assert "is it whole?" in sentence(cut)
     assert "is it whole?" in sentence(cut_npz)
-    assert "cannot be read" in sentence(pickled)
+    assert "column a" in (fault := sentence(pickled))
+    assert "pickled Python objects" in fault
     assert "needs a .npz or .parquet file" in sentence(other)
     large = {**SGLD, "batch_size": 31}
     assert "at most the n = 30 rows of the data, got 31" in sentence(parquet, inputs=["a"], sampler=large)

@@ -97,7 +97,7 @@ def test_ordinary_columns_keep_their_bits() -> None:
 
 
 @pytest.mark.parametrize(
-    "column", [2**60 + np.arange(N), 2**63 + np.arange(N, dtype="u8"), 1 + np.arange(N) * np.longdouble(1e-19)]
+    "column", [2**60 + np.arange(N), 2**63 + np.arange(N, dtype="u8"), 1 + np.arange(N) * np.longdouble(2e-19)]
 )
 def test_digits_beyond_float64_are_named(tmp_path: Path, column: np.ndarray) -> None:
     """Sees a column that becomes constant on its way in."""
