@@ -5,6 +5,7 @@ What a file is refused for, planning refuses: nothing here builds a target.
 
 import datetime
 import io
+import pickle
 import zipfile
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +30,8 @@ DAY = datetime.date(2026, 1, 31)
 
 
 def npz(folder: Path, **columns: Any) -> Path:
-    np.savez(folder / "rows.npz", **{"x": X, "y": X, **columns})
+    arrays: dict[str, Any] = {"x": X, "y": X, **columns}
+    np.savez(folder / "rows.npz", **arrays)
     return folder / "rows.npz"
 
 
@@ -237,7 +239,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     with path.open("wb") as file:
         np.save(file, X)
     assert "is one array without a name" in refused(path)
-    path.write_bytes(pd.io.pickle.pickle.dumps({"x": X}))  # pyright: ignore
+    path.write_bytes(pickle.dumps({"x": X}))
     assert "holds pickled Python objects" in refused(path)
     np.savez(path)
     assert "it has none" in refused(path)
@@ -275,7 +277,7 @@ def test_columns_asked_for_twice(tmp_path: Path) -> None:
     assert "got 12 in x and 3 in z" in refused(npz(tmp_path, z=X[:3]))
 
 
-LABELS = {
+LABELS: dict[str, Any] = {
     "text": ["up", "down"] * 6,
     "whole": [1.0, 2.0] * 6,
     "integers": [10**18, 10**18 + 1] * 6,
