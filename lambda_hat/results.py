@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lambda_hat.config.schema import Document
-from lambda_hat.store.index import read_row
-from lambda_hat.store.layout import RunRef, Store
+from lambda_hat.store.index import read_row, typed_column
+from lambda_hat.store.layout import RunRef, Store, StoreError
 from lambda_hat.store.records import Record, config_fields, model_and_data, read_record, varying, words
 from lambda_hat.store.sweeps import sweep_names, sweep_runs
 
@@ -34,7 +34,8 @@ class Results:
         runs: One row a run, finished or not: ``run``, ``target``, ``model``, ``data``, ``sampler``, ``setting`` (what
             sets it apart from the others, but for its seed), ``seed``, ``state``, and then all that analysis.json
             holds, nested names with dots (``verdict.reliable``, ``config.sampler.step_size``): the columns of
-            ``tables/llc_runs.parquet``.
+            ``tables/llc_runs.parquet``. Truth values are pandas' ``boolean``, missing where a run has no result, so
+            that ``runs[runs["verdict.reliable"]]`` selects; a number that the run chose (``auto``) is NaN.
         folders: Each run's folder, by its id.
     """
 
@@ -68,7 +69,7 @@ def load(run_or_sweep: str | Path, store: str | Path = "runs") -> Results:
         store: The store's folder; not looked at where a path is given.
 
     Raises:
-        LoadError: there is no such run or sweep, or more than one.
+        LoadError: there is no such run or sweep, or more than one, or its manifest is damaged.
     """
     folder = Path(run_or_sweep)
     if (folder / "config.yaml").exists():
@@ -85,9 +86,11 @@ def _find(store: Store, name: str) -> list[RunRef]:
         found = [RunRef(path.parent.name, path.name, path) for path in store.root.glob(f"targets/tgt_*/{name}*")]
         run_id = _only(name, [ref.run_id for ref in found], f"a run of the store {store.root}")
         return [ref for ref in found if ref.run_id == run_id]
-    return sweep_runs(
-        store, _only(name, sweep_names(store), f"a sweep, a run, or a run's folder, of the store {store.root}")
-    )
+    sweep = _only(name, sweep_names(store), f"a sweep, a run, or a run's folder, of the store {store.root}")
+    try:
+        return sweep_runs(store, sweep)
+    except StoreError as error:
+        raise LoadError(str(error)) from error
 
 
 def _only(name: str, known: list[str], needed: str) -> str:
@@ -101,11 +104,15 @@ def _only(name: str, known: list[str], needed: str) -> str:
 
 def _table(store: Store, refs: list[RunRef]) -> "pandas.DataFrame":
     import pandas
+    import pyarrow
 
     records = [read_record(store, ref) for ref in refs]
     rows = [read_row(store, ref) | more for ref, more in zip(refs, _described(records), strict=True)]
     names = dict.fromkeys([*_FIRST, *(name for row in rows for name in row)])
-    return pandas.DataFrame(rows, columns=list(names))
+    table = pyarrow.table({name: typed_column([row.get(name) for row in rows]) for name in names})
+    frame = table.to_pandas(types_mapper={pyarrow.bool_(): pandas.BooleanDtype()}.get)
+    # A column without any value has no type of its own.
+    return frame.astype({"verdict.reliable": "boolean", "llc": float, "llc_mcse": float, "exact_llc": float})
 
 
 def _described(records: list[Record]) -> list[Document]:

@@ -1,6 +1,7 @@
 """``lambda-hat artifacts ls | show | du | pin | gc | verify | tb``: the contents of a store, and cleaning it up."""
 
 import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -46,12 +47,26 @@ def ls(
     if as_json:
         print(json.dumps({"experiments": [tag._asdict() for tag in tags], "runs": entries}, indent=1))
         return
+    if not entries:
+        print(_nothing_to_list(store, list_runs(Store(store))))
     rows = [(tag.name, *map(str, tag[1:5]), _when(tag.newest)) for tag in tags]
     _print_table(("experiment", "sweeps", "runs", "finished", "reliable", "newest"), rows)
     names = ("run", "target", "sampler", "LLC ± MCSE", "verdict", "when", "experiment")
     _print_table(names, [_cells(entry) for entry in entries[:_MAX_ROWS]])
     if len(entries) > _MAX_ROWS:
         print(f"... and {len(entries) - _MAX_ROWS} more runs; --json has all")
+
+
+def _nothing_to_list(store: Path, entries: Sequence[Entry]) -> str:
+    if not entries:
+        return f"{store} has no runs"
+    samplers = ", ".join(sorted({entry["sampler"] for entry in entries}))
+    targets = sorted({entry["label"] or entry["target"] for entry in entries})
+    more = f" and {len(targets) - 10} more" if len(targets) > 10 else ""
+    return (
+        f"none of the {len(entries)} runs of {store} is asked for; "
+        f"their samplers are {samplers}, their targets {', '.join(targets[:10])}{more}"
+    )
 
 
 @app.command()
@@ -176,7 +191,7 @@ def tb(
     folder = logdir or store / "tensorboard" / experiment
     written = write_events(found, refs, folder)
     print(f"{len(written)} of {len(refs)} runs have a result")
-    print(f"tensorboard --logdir {folder}")
+    print(f"tensorboard --logdir {shlex.quote(str(folder))}")
 
 
 def _find(store: Store, name: str) -> RunRef:

@@ -31,6 +31,7 @@ from lambda_hat.config.schema import (
     schema_class,
     schema_path,
 )
+from lambda_hat.config.sentences import validation_sentences
 
 SCHEMA_VERSION = 1
 
@@ -62,11 +63,13 @@ class ModelConfig(Protocol):
     """What a job needs of its model: :class:`lambda_hat.targets.base.Model` adds the build and the loss.
 
     ``faults``        why these data and this teacher do not fit, one sentence each.
+    ``num_parameters``  d, the length of the flat w, for data that have no faults.
     ``known_lambda``  the asymptotic lambda and its multiplicity, or None.
     ``exact_llc``     the LLC at this n, nbeta and gamma, or None; ``report`` is what the build found of w0.
     """
 
     def faults(self, data: DataConfig, teacher: TeacherConfig) -> list[str]: ...
+    def num_parameters(self, data: DataConfig) -> int: ...
     def known_lambda(self) -> tuple[float, int] | None: ...
     def exact_llc(self, nbeta: float, gamma: float, report: Node) -> float | None: ...
 
@@ -80,10 +83,12 @@ class TrainingConfig(Protocol):
 
 
 class SamplerTraits(Protocol):
-    """``batch_size``: rows of one gradient; None: all rows."""
+    """``batch_size``: rows of one gradient; None: all rows. ``least_dim``: the fewest parameters that it can sample."""
 
     @property
     def batch_size(self) -> int | None: ...
+    @property
+    def least_dim(self) -> int: ...
 
 
 @runtime_checkable
@@ -242,7 +247,7 @@ def _parse_node(name: str, node: Any, faults: list[str]) -> Any:
     try:
         found = TypeAdapter(schema).validate_python(node)
     except ValidationError as error:
-        faults += _sentences(name, error, schema)
+        faults += validation_sentences(name, error, schema)
         return None
     if name in _TYPED_NODES and not isinstance(found, _TYPED_NODES[name]):
         faults.append(f"{name}._target_: needs a schema class of the group {name}, got {schema_path(schema)!r}")
@@ -253,19 +258,28 @@ def _parse_node(name: str, node: Any, faults: list[str]) -> Any:
 def cross_faults(job: Job) -> list[str]:
     """What no single node can see."""
     faults = job.model.faults(job.data, job.teacher)
-    batch_size = job.sampler.traits.batch_size
     try:
-        num_rows = job.data.count_rows()
-    except ConfigError as error:
+        faults += _size_faults(job, fits=not faults)
+    except ConfigError as error:  # of a file, or of a beta that needs more rows
         faults += error.faults
-    else:
-        if batch_size is not None and batch_size > num_rows:
-            faults.append(f"sampler.batch_size: needs at most the n = {num_rows} rows of the data, got {batch_size}")
     if job.sampler.dtype == "float64" and job.training.dtype == "float32":
         faults.append(
             "sampler.dtype: a float64 run needs a target built in float64, got training.dtype=float32; "
             "set training.dtype=float64 or sampler.dtype=float32"
         )
+    return faults
+
+
+def _size_faults(job: Job, *, fits: bool) -> list[str]:
+    """Why so many rows, or so few parameters, cannot be sampled; ``fits``: the data are of the model's kind."""
+    faults: list[str] = []
+    traits, num_rows = job.sampler.traits, job.data.count_rows()
+    if traits.batch_size is not None and traits.batch_size > num_rows:
+        faults.append(f"sampler.batch_size: needs at most the n = {num_rows} rows of the data, got {traits.batch_size}")
+    if fits and traits.least_dim > 1 and (dim := job.model.num_parameters(job.data)) < traits.least_dim:
+        needs = f"needs a target of at least {traits.least_dim} parameters, got {dim}"
+        faults.append(f"sampler: {job.sampler_name} {needs}; use sampler=hmc")
+    job.posterior.resolve_nbeta(num_rows)
     return faults
 
 
@@ -282,19 +296,3 @@ def _schema_of(name: str, node: Node, faults: list[str]) -> tuple[type | None, D
         faults.append(f"{name}.{key}: is an older name; use {older[key]}")
         return None, {}
     return schema, fields
-
-
-def _sentences(name: str, error: ValidationError, schema: Any) -> list[str]:
-    sentences: list[str] = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in (name, *item["loc"]) if not str(part).endswith("]"))
-        message = item["msg"].removeprefix("Value error, ")
-        message = message[:1].lower() + message[1:]
-        if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            fields = ", ".join(f.name for f in dataclasses.fields(schema))
-            message = f"no such key; {name} has {fields}"
-            sentences.append(f"{key}: {message}")
-        else:
-            got = item["input"] if not isinstance(item["input"], dict | Mapping) else dict(item["input"])
-            sentences.append(f"{key}: {message}, got {got!r}")
-    return list(dict.fromkeys(sentences))

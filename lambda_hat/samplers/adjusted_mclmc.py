@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from lambda_hat.config.schema import ConfigError, Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, schema
+from lambda_hat.config.schema import Dtype, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, schema
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers import _trajectory as trajectory
 from lambda_hat.samplers._adaptation import Adaptation, Chains, Move, State, tuned_kernel
@@ -55,18 +55,11 @@ class AdjustedMCLMC:
 
     @property
     def traits(self) -> Traits:
-        return Traits()
+        return Traits(least_dim=2)
 
     def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax
 
-        if posterior.dim < 2:
-            raise ConfigError(
-                [
-                    "sampler: adjusted_mclmc needs a target of at least 2 parameters (its momentum is a direction), "
-                    "got 1; use hmc"
-                ]
-            )
         blackjax_kernel = blackjax.adjusted_mclmc.build_kernel()
 
         def integrate(key, chain, step_size, inverse_mass, num_steps):

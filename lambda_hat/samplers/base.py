@@ -74,6 +74,7 @@ class Traits(NamedTuple):
     batch_size: rows of one gradient; None: all rows.
     in_pairs: whether its kernel runs the chains in pairs (:func:`group_size`).
     bias_knob: what lowers the bias of its step, as a verdict names it; None where the step has no bias.
+    least_dim: the fewest parameters that its dynamics need: 2 where a momentum is a direction.
     noise_gain: c, if the noise of its minibatches raises the virial by at least c Var[nbeta grad L_batch]; 0: unknown.
     """
 
@@ -81,6 +82,7 @@ class Traits(NamedTuple):
     in_pairs: bool = False
     bias_knob: str | None = None
     noise_gain: float = 0.0
+    least_dim: int = 1
 
     def rows_per_gradient(self, num_data: int) -> int:
         """Rows that one gradient averages over.

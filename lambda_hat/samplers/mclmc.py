@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from lambda_hat.config.schema import ConfigError, Dtype, NonNegativeInt, PositiveFloat, PositiveInt, schema
+from lambda_hat.config.schema import Dtype, NonNegativeInt, PositiveFloat, PositiveInt, schema
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers import _adaptation as adaptation
 from lambda_hat.samplers.base import Kernel, StepInfo, Traits, per_chain, pooled, thin
@@ -73,15 +73,11 @@ class MCLMC:
 
     @property
     def traits(self) -> Traits:
-        return Traits(bias_knob="sampler.energy_variance")
+        return Traits(bias_knob="sampler.energy_variance", least_dim=2)
 
     def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         import blackjax
 
-        if posterior.dim < 2:
-            raise ConfigError(
-                ["sampler: mclmc needs a target of at least 2 parameters (its momentum is a direction), got 1; use hmc"]
-            )
         num_steps = self.num_warmup * self.steps_per_draw
         blackjax_kernel = blackjax.mclmc.build_kernel()
         moves = per_chain(

@@ -73,7 +73,7 @@ def runs_table(store: Store, columns: Sequence[str] | None = None) -> pyarrow.Ta
     indexed = _refreshed(store)
     values = _all_values(indexed) if columns is None else {name: _values(indexed, name) for name in columns}
     names = [*LEADING, *sorted(values.keys() - {*LEADING})] if columns is None else columns
-    made = {name: _arrow_array(values.get(name) or [None] * len(indexed)) for name in names}
+    made = {name: typed_column(values.get(name) or [None] * len(indexed)) for name in names}
     if "experiment" in names:
         made["experiment"] = pyarrow.array(_experiments(store, indexed), pyarrow.string())
     return pyarrow.table(made)
@@ -207,8 +207,11 @@ def _values(indexed: Sequence[_Indexed], name: str) -> list[Any]:
     ]
 
 
-def _arrow_array(values: Sequence[Any]) -> pyarrow.Array:
-    """A column for a reader: of one type, or numbers, or else text."""
+def typed_column(values: Sequence[Any]) -> pyarrow.Array:
+    """A column for a reader: of one type, or numbers, or else text. Where numbers may also be ``auto``, that is null:
+    one such run would turn the numbers of all others into text."""
+    if any(type(value) in (int, float) for value in values):
+        values = [None if value == "auto" else value for value in values]
     kinds = {type(value) for value in values} - {type(None)}
     if not kinds:
         return pyarrow.nulls(len(values))

@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from lambda_hat.config.schema import Document, Node
@@ -76,9 +77,10 @@ def _recorded_state(ref: RunRef, status: Document, analysis: Document | None) ->
 
 
 def model_and_data(config: Node) -> tuple[str, str]:
-    """What to call a target's model and data: ``mlp``, ``digits``."""
+    """What to call a target's model and data: ``mlp``, ``digits``; own data by their file, ``rows.npz``."""
     model, data = config.get("model", {}), config.get("data", {})
-    return _class_of(model).lower(), str(data.get("name") or _class_of(data)).lower()
+    file = PurePath(str(data.get("path") or "")).name
+    return _class_of(model).lower(), file or str(data.get("name") or _class_of(data)).lower()
 
 
 def config_fields(config: Node, nodes: Iterable[str] = _COMPARED) -> dict[Field, str]:

@@ -59,10 +59,12 @@ MakeTruth = Callable[[int | None, int | None], Truth]
 class RowSource(Protocol):
     """A data source with rows; a population is a :class:`DataConfig` without them.
 
-    ``rows``  all rows, deterministic. Synthetic data ask ``make_truth`` for what they follow, real data ignore it.
+    ``rows``    all rows, deterministic. Synthetic data ask ``make_truth`` for what they follow, real data ignore it.
+    ``widths``  the numbers of inputs p and of outputs q (or classes), known without a truth.
     """
 
     def rows(self, make_truth: MakeTruth) -> Rows: ...
+    def widths(self) -> tuple[int, int]: ...
 
 
 @runtime_checkable

@@ -4,8 +4,6 @@ The contract is :class:`lambda_hat.targets.base.RowSource`. Everything is float6
 """
 
 import hashlib
-import io
-import zipfile
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -14,6 +12,10 @@ from pydantic import Field
 
 from lambda_hat.config.schema import ConfigError, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, schema
 from lambda_hat.targets.base import MakeTruth, Rows
+from lambda_hat.targets.columns import check_scales, labels, numbers, open_table, standardised
+
+# Of a network's truth, where data and model leave them open.
+DEFAULT_INPUTS, DEFAULT_OUTPUTS = 16, 1
 
 
 @schema("lambda_hat.targets.data.Population")
@@ -65,6 +67,9 @@ class Synthetic:
     def fingerprint(self) -> dict[str, str]:
         return {}
 
+    def widths(self) -> tuple[int, int]:
+        return self.num_inputs or DEFAULT_INPUTS, self.num_outputs or DEFAULT_OUTPUTS
+
     def rows(self, make_truth: MakeTruth) -> Rows:
         teacher = make_truth(self.num_inputs, self.num_outputs)
         rng = teacher.rng if self.seed is None else np.random.default_rng(self.seed)
@@ -98,7 +103,8 @@ class Synthetic:
         return unit
 
 
-_NUM_ROWS = {"digits": 1797, "breast_cancer": 569, "diabetes": 442}
+# n, p, and q or the number of classes.
+_SIZES = {"digits": (1797, 64, 10), "breast_cancer": (569, 30, 2), "diabetes": (442, 10, 1)}
 
 
 @schema("lambda_hat.targets.data.Sklearn")
@@ -117,7 +123,10 @@ class Sklearn:
     sigma: PositiveFloat = 1.0
 
     def count_rows(self) -> int:
-        return _NUM_ROWS[self.name]
+        return _SIZES[self.name][0]
+
+    def widths(self) -> tuple[int, int]:
+        return _SIZES[self.name][1:]
 
     def fingerprint(self) -> dict[str, str]:
         return {}
@@ -127,7 +136,7 @@ class Sklearn:
         from sklearn import datasets
 
         inputs, outputs = getattr(datasets, f"load_{self.name}")(return_X_y=True)
-        return _rows(inputs, outputs, self.name != "diabetes", self.standardize, self.sigma)
+        return _as_rows(inputs, outputs, self.name != "diabetes", self.standardize, self.sigma)
 
 
 @schema("lambda_hat.targets.data.File")
@@ -137,9 +146,9 @@ class File:
     Args:
         path: The file.
         targets: Columns to predict; one for classification.
-        inputs: Columns to predict from; null: all others.
-        task: ``regression`` or ``classification`` (any labels; cross-entropy).
-        standardize: Inputs, and the outputs of a regression, to mean 0 and standard deviation 1.
+        inputs: Columns to predict from: finite numbers, or truth values. Null: all others.
+        task: ``regression``, or ``classification`` (labels are text, truth values or whole numbers; cross-entropy).
+        standardize: Inputs, and the outputs of a regression, to mean 0 and deviation 1; constant columns to 0.
         sigma: Of a regression's loss 0.5 ||y - f(x)||^2 / sigma^2.
     """
 
@@ -151,7 +160,11 @@ class File:
     sigma: PositiveFloat = 1.0
 
     def count_rows(self) -> int:
-        return len(self._table[0])
+        return len(self._rows.inputs)
+
+    def widths(self) -> tuple[int, int]:
+        rows = self._rows
+        return rows.inputs.shape[1], rows.num_classes or rows.outputs.shape[1]
 
     def fingerprint(self) -> dict[str, str]:
         """The sha256 of the file's bytes, instead of its path."""
@@ -159,8 +172,7 @@ class File:
 
     def rows(self, make_truth: MakeTruth) -> Rows:
         del make_truth
-        inputs, outputs = self._table
-        return _rows(inputs, outputs, self.task == "classification", self.standardize, self.sigma)
+        return self._rows
 
     @cached_property
     def _bytes(self) -> bytes:
@@ -172,83 +184,58 @@ class File:
             raise ConfigError([f"data.path: needs a readable file, got {self.path!r} ({error.strerror})"]) from error
 
     @cached_property
-    def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs (n, p) and outputs: (n, q) numbers, or labels (n,)."""
-        columns = self._columns()
-        names = self.inputs or tuple(name for name in columns if name not in self.targets)
-        missing = [name for name in (*names, *self.targets) if name not in columns]
+    def _rows(self) -> Rows:
+        """All of it, so that planning finds whatever the build would refuse."""
+        table = open_table(self._bytes, self.path)
+        inputs = self._names(table.names)
+        columns = {name: table.read(name) for name in (*inputs, *self.targets)}
+        first, num_rows = inputs[0], len(columns[inputs[0]])
+        other = next((name for name, column in columns.items() if len(column) != num_rows), None)
+        if other is not None:
+            found = f"{num_rows} in {first} and {len(columns[other])} in {other}"
+            raise ConfigError([f"data: the columns of {self.path} need one number of rows, got {found}"])
+        given = np.hstack([self._numbers(name, columns[name]) for name in inputs])
+        if self.task == "classification":
+            outputs = labels(columns[self.targets[0]], self._where(self.targets[0]))
+        else:
+            outputs = np.hstack([self._numbers(name, columns[name]) for name in self.targets])
+        return _as_rows(given, outputs, self.task == "classification", self.standardize, self.sigma)
+
+    def _names(self, known: tuple[str, ...]) -> tuple[str, ...]:
+        """The columns to predict from."""
+        names = self.inputs or tuple(name for name in known if name not in self.targets)
+        missing = [name for name in (*names, *self.targets) if name not in known]
         if missing:
-            have = ", ".join(columns)
+            have = ", ".join(known) or "none"
             raise ConfigError([f"data: {self.path} has no column {', '.join(missing)}; it has {have}"])
         if not names:
             raise ConfigError([f"data.inputs: {self.path} has no column beside the targets {', '.join(self.targets)}"])
-        table = {name: _two_dimensional(columns[name]) for name in (*names, *self.targets)}
-        lengths = {len(column) for column in table.values()}
-        if len(lengths) > 1 or 0 in lengths:
-            raise ConfigError([f"data: the columns of {self.path} need one length > 0, got {sorted(lengths)}"])
-        inputs = np.hstack([self._numbers(name, table[name]) for name in names])
-        if self.task == "regression":
-            return inputs, np.hstack([self._numbers(name, table[name]) for name in self.targets])
-        return inputs, self._labels(np.hstack([table[name] for name in self.targets]))
-
-    def _labels(self, columns: np.ndarray) -> np.ndarray:
-        if columns.shape[1] > 1:
+        for key, columns in (("inputs", names), ("targets", self.targets)):
+            if len(set(columns)) < len(columns):
+                raise ConfigError([f"data.{key}: needs each column once, got {', '.join(columns)}"])
+        both = [name for name in names if name in self.targets]
+        if both:
+            raise ConfigError([f"data.inputs: needs columns that are no targets, got {', '.join(both)}"])
+        if self.task == "classification" and len(self.targets) > 1:
             raise ConfigError([f"data.targets: classification needs one column of labels, got {list(self.targets)}"])
-        if columns.dtype.kind == "f":
-            self._numbers(", ".join(self.targets), columns)
-        labels = columns[:, 0]
-        holes = [row for row, label in enumerate(labels) if label is None or label != label]
-        if holes:
-            raise ConfigError(
-                [f"data.targets: the labels of {self.path} need to be there in every row, got none in row {holes[0]}"]
-            )
-        return labels.astype(str) if labels.dtype.kind == "O" else labels
-
-    def _columns(self) -> dict[str, np.ndarray]:
-        try:
-            if self.path.endswith(".npz"):
-                with np.load(io.BytesIO(self._bytes)) as archive:
-                    return {name: archive[name] for name in archive.files}
-            if self.path.endswith(".parquet"):
-                import pandas as pd
-
-                frame = pd.read_parquet(io.BytesIO(self._bytes))
-                return {str(name): frame[name].to_numpy() for name in frame.columns}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:  # pyarrow's errors are ValueErrors
-            reason = str(error).splitlines()[0]
-            raise ConfigError([f"data.path: {self.path} cannot be read; is it whole? ({reason})"]) from error
-        raise ConfigError([f"data.path: needs a .npz or .parquet file, got {self.path!r}"])
+        return names
 
     def _numbers(self, name: str, column: np.ndarray) -> np.ndarray:
-        try:
-            numbers = column.astype(float)
-        except (TypeError, ValueError) as error:
-            raise ConfigError([f"data: column {name} of {self.path} needs numbers ({error})"]) from error
-        bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
-        if bad.size:
-            what = f"{bad.size} rows with NaN or infinity, the first is row {bad[0]}"
-            raise ConfigError(
-                [f"data: column {name} of {self.path} needs finite numbers, got {what}; drop or fill them"]
-            )
-        return numbers
+        found = numbers(column, self._where(name))
+        if self.standardize:
+            check_scales(found, self._where(name))
+        return found
+
+    def _where(self, name: str) -> str:
+        return f"column {name} of {self.path}"
 
 
-def _two_dimensional(column: np.ndarray) -> np.ndarray:
-    return column.reshape(len(column), -1) if column.ndim else column.reshape(1, 1)
-
-
-def _rows(inputs: np.ndarray, outputs: np.ndarray, is_classification: bool, standardize: bool, sigma: float) -> Rows:
+def _as_rows(inputs: np.ndarray, outputs: np.ndarray, is_classification: bool, standardize: bool, sigma: float) -> Rows:
     inputs = np.asarray(inputs, float)
     if standardize:
-        inputs = _standard(inputs)
+        inputs = standardised(inputs)
     if is_classification:
-        classes, labels = np.unique(outputs, return_inverse=True)
-        return Rows(inputs, labels.astype(np.int32), len(classes), 1.0)
+        classes, indices = np.unique(outputs, return_inverse=True)
+        return Rows(inputs, indices.astype(np.int32), len(classes), 1.0)
     outputs = np.asarray(outputs, float).reshape(len(inputs), -1)
-    return Rows(inputs, _standard(outputs) if standardize else outputs, None, sigma)
-
-
-def _standard(columns: np.ndarray) -> np.ndarray:
-    """Mean 0 and standard deviation 1; a constant column becomes 0."""
-    deviation = columns.std(0)
-    return (columns - columns.mean(0)) / np.where(deviation > 0, deviation, 1.0)
+    return Rows(inputs, standardised(outputs) if standardize else outputs, None, sigma)

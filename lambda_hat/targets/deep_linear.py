@@ -83,6 +83,10 @@ class DeepLinear:
                 found.append(f"data.{name}: needs null or {width}, the width of model.widths, got {given}")
         return found
 
+    def num_parameters(self, data: DataConfig) -> int:
+        del data
+        return sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(self.widths))
+
     def unravel(self, data: Product | LinearRegression, w: Float[Array, " d"]) -> dict[str, Array]:
         del data
         shapes = enumerate(itertools.pairwise(self.widths), start=1)

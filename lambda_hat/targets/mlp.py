@@ -1,6 +1,7 @@
 """A multilayer perceptron on rows: square loss for numbers, cross-entropy for labels."""
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
@@ -24,6 +25,7 @@ from lambda_hat.targets.w0_report import examine
 
 Activation = Literal["relu", "tanh", "gelu", "identity"]
 Widths = tuple[PositiveInt, ...]
+_NEEDS_ROWS = "data: model=mlp needs rows; population has none; choose data=digits, data=base or another"
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "identity": lambda h: h
 }  # fmt: skip
@@ -70,11 +72,16 @@ class MLP:
 
     def faults(self, data: DataConfig, teacher: TeacherConfig) -> list[str]:
         if not isinstance(data, RowSource):
-            return ["data: model=mlp needs rows; population has none; choose data=digits, data=base or another"]
+            return [_NEEDS_ROWS]
         if teacher.widths is not None and not isinstance(data, Synthetic):
             kind = type(data).__name__
             return [f"teacher: only synthetic data follow a teacher, got {kind} data; set teacher=_null"]
         return []
+
+    def num_parameters(self, data: DataConfig) -> int:
+        if not isinstance(data, RowSource):
+            raise ConfigError([_NEEDS_ROWS])
+        return sum(map(math.prod, self.shapes(*data.widths()).values()))
 
     def shapes(self, num_inputs: int, num_outputs: int) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters, in their order within the flat w."""
@@ -168,7 +175,7 @@ class MLP:
 
     def build(self, data: DataConfig, teacher: Teacher, training: Training) -> Built:
         if not isinstance(data, RowSource):
-            raise ConfigError(self.faults(data, teacher))
+            raise ConfigError([_NEEDS_ROWS])
         rows = data.rows(teacher.truth(self))
         data_set = self._data_set(rows)
         num_data, num_inputs = rows.inputs.shape

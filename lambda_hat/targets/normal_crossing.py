@@ -43,6 +43,10 @@ class NormalCrossing(Formula):
     def __post_init__(self) -> None:
         centre(self.w0, len(self.exponents))
 
+    def num_parameters(self, data: DataConfig) -> int:
+        del data
+        return len(self.exponents)
+
     def loss(self, data: NoData, w: Float[Array, " d"]) -> Float[Array, ""]:
         del data
         # Integer powers factor by factor: their gradient is exact at w_i = 0, where a general power's is NaN.

@@ -7,9 +7,8 @@ import numpy as np
 
 from lambda_hat.config.schema import NonNegativeInt, schema
 from lambda_hat.targets.base import MakeTruth, Truth, unflatten
+from lambda_hat.targets.data import DEFAULT_INPUTS, DEFAULT_OUTPUTS
 from lambda_hat.targets.mlp import MLP, Activation, Widths
-
-_DEFAULT_INPUTS, _DEFAULT_OUTPUTS = 16, 1
 
 
 @schema("lambda_hat.targets.mlp.Teacher")
@@ -35,7 +34,7 @@ class Teacher:
             network = dataclasses.replace(network, activation=self.activation)
 
         def make(num_inputs: int | None, num_outputs: int | None) -> Truth:
-            p, q = num_inputs or _DEFAULT_INPUTS, num_outputs or _DEFAULT_OUTPUTS
+            p, q = num_inputs or DEFAULT_INPUTS, num_outputs or DEFAULT_OUTPUTS
             rng = np.random.default_rng(self.seed)
             parameters = unflatten(jnp.asarray(network.initial(rng, p, q)), network.shapes(p, q))
             return Truth(lambda inputs: np.asarray(network.network(parameters, inputs)), p, rng)

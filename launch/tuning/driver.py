@@ -1,6 +1,7 @@
 """The driver of a tuning session: opens the database and the studies, runs the loop, and shows what came out."""
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -44,7 +45,8 @@ def drive(session: Session) -> None:
             raise ConfigError(faults)
         _write_resolved(session, database.url)
         with TrialSweep(store, session.backend, session.sweep_name, reporter) as runs:
-            reporter.line(f"sweep {runs.name}: `lambda-hat status {runs.name} --store {store.root}` follows its runs")
+            status = f"lambda-hat status {runs.name} --store {shlex.quote(str(store.root))}"
+            reporter.line(f"sweep {runs.name}: `{status}` follows its runs")
             tuner = Tuner(session.tuning, store, problems, runs, reporter)
             try:
                 tuner.run()

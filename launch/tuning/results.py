@@ -1,5 +1,7 @@
 """The results of a session: a table of all trials, the best settings as sampler presets, plots, and a summary."""
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,10 +188,15 @@ def show(found: Found, folder: Path, url: str) -> None:
         f"table: {found.table}",
         f"plots: {found.plots}",
         f"presets: {folder / 'conf' / 'sampler'}",
-        f"use one: python -m lambda_hat.sample hydra.searchpath=[file://{folder / 'conf'}] sampler=NAME ...",
+        f"use one: python -m lambda_hat.sample {_search_path(folder / 'conf')} sampler=NAME ...",
         dashboard_line(url),
     ]:
         table.show(line)
+
+
+def _search_path(folder: Path) -> str:
+    """The override that finds the presets of ``folder``, quoted for Hydra and for a shell."""
+    return shlex.quote(f"hydra.searchpath=[{json.dumps(f'file://{folder}', ensure_ascii=False)}]")
 
 
 def _value(objective: float | None) -> str:

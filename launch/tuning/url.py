@@ -1,5 +1,6 @@
 """Where the studies of a session are kept: SQLite in the store, or PostgreSQL. Loads no Optuna."""
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,4 +36,5 @@ def masked(url: str) -> str:
 
 def dashboard_line(url: str) -> str:
     """How to look at the studies in a browser."""
-    return f"dashboard: optuna-dashboard '{masked(url)}'   (pip install optuna-dashboard)"
+    packages = "optuna-dashboard" if url.startswith("sqlite") else "optuna-dashboard 'psycopg[binary]'"
+    return f"dashboard: optuna-dashboard {shlex.quote(masked(url))}   (pip install {packages})"

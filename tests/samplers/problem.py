@@ -141,12 +141,17 @@ class Run:
             start += length
         return {name: np.concatenate([np.asarray(trace[name]) for trace in traces]) for name in traces[0]}
 
+    def go_on_as(self, sampler: Sampler) -> None:
+        """Let the state be another sampler's, whose own would look the same, so that its programs are shared."""
+        self.ensemble = dataclasses.replace(self.ensemble, sampler=sampler)
+
     def finish(self) -> None:
         self.state = self.ensemble.finish(self.state)
 
     def sample(self, draws: int) -> dict[str, np.ndarray]:
         """A whole warm-up, then ``draws`` draws."""
-        self.advance("warmup", self.ensemble.sampler.num_warmup)
+        if self.ensemble.sampler.num_warmup > 0:  # or its program would be compiled for nothing
+            self.advance("warmup", self.ensemble.sampler.num_warmup)
         self.finish()
         return self.advance("sampling", draws)
 

@@ -1,19 +1,15 @@
 """What warm-up tunes: the step size to its target, masses and lengths to the posterior's widths."""
 
-import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.config.schema import ConfigError
 from lambda_hat.estimation.estimate import estimate
 from lambda_hat.estimation.statistics import Setting
 from lambda_hat.samplers import _adaptation as adaptation
-from lambda_hat.samplers.adjusted_mclmc import AdjustedMCLMC
 from lambda_hat.samplers.chees_hmc import ChEESHMC
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.mclmc import MCLMC
@@ -125,10 +121,3 @@ def test_without_warmup_what_is_given_is_used(problem: Problem) -> None:
     run = Run(ChEESHMC(step_size=0.02, trajectory_length=0.3, num_warmup=0), problem.posterior("float64"))
     run.finish()
     assert (float(run.state.tuned.step_size), float(run.state.tuned.own.value)) == (0.02, 0.3)
-
-
-@pytest.mark.parametrize("sampler", [MCLMC(), AdjustedMCLMC()], ids=["mclmc", "adjusted_mclmc"])
-def test_mclmc_refuses_one_parameter(problem: Problem, sampler: Any) -> None:
-    posterior = dataclasses.replace(problem, h=(1.0,), c=(0.0,)).posterior("float64")
-    with pytest.raises(ConfigError, match="mclmc needs a target of at least 2 parameters"):
-        sampler.build(posterior, 1)

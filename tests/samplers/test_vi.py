@@ -112,18 +112,27 @@ def _importance(trace: dict[str, np.ndarray], problem: Problem, loss_at_w0: floa
     return importance
 
 
-def test_it_is_exact_on_a_quadratic(problem: Problem) -> None:
+@pytest.fixture(scope="module")
+def exact_trace(problem: Problem) -> dict[str, np.ndarray]:
+    """Draws of one candidate each, from a fit that is exact."""
+    run = Run(VI(), problem.posterior("float32"))
+    run.advance("warmup", VI().num_warmup)
+    run.finish()
+    run.go_on_as(VI(steps_per_draw=1))
+    return run.advance("sampling", 500)
+
+
+def test_it_is_exact_on_a_quadratic(problem: Problem, exact_trace: dict[str, np.ndarray]) -> None:
     """log pi - log q is one number, the log normaliser: sees a density of z taken for one of u, and a poor fit."""
-    trace = Run(VI(steps_per_draw=1), problem.posterior("float32")).sample(500)
+    trace = exact_trace
     assert trace["log_weight"].std() < 0.02
     assert trace["log_weight"].mean() == pytest.approx(problem.log_normaliser, abs=0.01)
     assert np.all(trace["gradients"] == 0)
 
 
-def test_equal_weights_correct_nothing(problem: Problem) -> None:
+def test_equal_weights_correct_nothing(problem: Problem, exact_trace: dict[str, np.ndarray]) -> None:
     """Sees a smoothed tail of weights that differ by rounding alone: it has no Pareto law."""
-    posterior = problem.posterior("float32")
-    importance = _importance(Run(VI(steps_per_draw=1), posterior).sample(500), problem, float(posterior.loss_at_w0))
+    importance = _importance(exact_trace, problem, float(problem.posterior("float32").loss_at_w0))
     assert importance.khat < 0.7
     assert importance.llc == pytest.approx(problem.llc(), abs=4 * importance.mcse)
 
@@ -132,7 +141,10 @@ def test_weights_correct_a_fit_that_was_not_made(problem: Problem) -> None:
     """Sees a weight that is not that of the draw's law: the chosen one's instead of the candidates' mean, or one
     that leaves out the localiser's share."""
     posterior = problem.posterior("float32")
-    trace = Run(VI(num_warmup=0, whitening="none"), posterior).sample(3000)
+    run = Run(VI(num_warmup=0, whitening="none"), posterior)
+    run.go_on_as(VI())
+    run.finish()
+    trace = run.advance("sampling", 3000)
     weights = np.exp(trace["log_weight"].ravel().astype(float) - problem.log_normaliser)
     assert weights.mean() == pytest.approx(1.0, abs=4 * weights.std() / np.sqrt(weights.size))
     importance = _importance(trace, problem, float(posterior.loss_at_w0))

@@ -16,6 +16,7 @@ from lambda_hat.store.records import model_and_data
 _COLUMNS = (
     "run", "target", "sampler", "state", "error", "llc", "llc_mcse", "verdict.reliable", "time", "sweep", "experiment",
     "config.model._target_", "config.data._target_", "config.data.name",
+    "config.data.path",
 )  # fmt: skip
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 # What the files of a run's folder are, by how their names begin.
@@ -168,7 +169,7 @@ def _entry(row: Document) -> Entry:
     """A row of the index under the names of `artifacts ls --json`."""
     label: str | None = None
     if row["config.model._target_"]:
-        data = {"_target_": row["config.data._target_"], "name": row["config.data.name"]}
+        data = {field: row[f"config.data.{field}"] for field in ("_target_", "name", "path")}
         label = "-".join(model_and_data({"model": {"_target_": row["config.model._target_"]}, "data": data}))
     names = ("run", "target", "sampler", "state", "error", "llc", "llc_mcse", "time", "sweep", "experiment")
     return {**{name: row[name] for name in names}, "label": label, "reliable": row["verdict.reliable"]}

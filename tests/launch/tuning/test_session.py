@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lambda_hat.config.compose import Composer
 from lambda_hat.config.job import parse_job
@@ -24,7 +26,7 @@ from lambda_hat.launch.tuning.problems import Case, compose_cases
 from lambda_hat.launch.tuning.record import Reference, read_metrics
 from lambda_hat.launch.tuning.schema import Objective
 from lambda_hat.launch.tuning.session import prepare
-from lambda_hat.launch.tuning.url import database_url, masked
+from lambda_hat.launch.tuning.url import dashboard_line, database_url, masked
 from lambda_hat.store.layout import read_json, write_json
 from tests.launch.drive import SLURM, backend
 from tests.launch.stub_runs import NUM_DRAWS, leave_result
@@ -227,6 +229,10 @@ def test_databases_by_url(tmp_path: Path) -> None:
     assert database_url(None, tmp_path) == f"sqlite:///{tmp_path}/study.db"
     assert database_url("postgresql://me:secret@host/db", tmp_path) == "postgresql+psycopg://me:secret@host/db"
     assert masked("postgresql+psycopg://me:secret@host/db") == "postgresql+psycopg://me:***@host/db"
+    postgres, quoted = dashboard_line("postgresql+psycopg://me:secret@host/db"), dashboard_line("sqlite:////a 'b'.db")
+    assert "psycopg" in postgres.partition("pip install")[2]
+    assert "psycopg" not in quoted
+    assert shlex.split(quoted)[2] == "sqlite:////a 'b'.db"
     for url in ("mysql://host/db", "host"):
         with pytest.raises(ConfigError, match=r"optuna\.storage: needs postgresql://"):
             database_url(url, tmp_path)
@@ -264,10 +270,13 @@ def test_what_a_session_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str
     job = case.methods[0].job(best.metrics["params"])
     assert parse_job({**job.to_dict(), "sampler": preset}).run_id == job.run_id == best.metrics["run_id"]
 
-    results.show(found, tmp_path, "sqlite:///study.db")
+    results.show(found, tmp_path / "a b's", "sqlite:///study.db")
     shown = capsys.readouterr().out
     assert "4 complete" in shown or "5 complete" in shown
-    assert "optuna-dashboard 'sqlite:///study.db'" in shown
+    assert "optuna-dashboard sqlite:///study.db" in shown
+    line = next(line for line in shown.splitlines() if line.startswith("use one: "))
+    overrides = OverridesParser.create().parse_overrides(shlex.split(line.removeprefix("use one: "))[3:4])
+    assert overrides[0].value() == [f"file://{tmp_path}/a b's/conf"]
 
 
 def test_an_uncertain_reference_is_said(tmp_path: Path) -> None:

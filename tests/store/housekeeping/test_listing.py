@@ -5,14 +5,18 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from lambda_hat.cli.__main__ import app
 from lambda_hat.config.schema import ConfigError
-from lambda_hat.store.housekeeping.listing import moment
+from lambda_hat.launch.plan import label
+from lambda_hat.store.housekeeping.listing import list_runs, moment
 from lambda_hat.store.housekeeping.pins import pin
-from lambda_hat.store.layout import write_status
+from lambda_hat.store.layout import Store, write_status
+from lambda_hat.store.records import model_and_data
+from tests.jobs import make_job
 from tests.shelf import DAY, Shelf, at, finish, submit
 
 
@@ -45,6 +49,29 @@ def test_ls_lists_what_is_wanted_the_newest_first(shelf: Shelf) -> None:
     table = shelf.command("ls")
     for words in ("paper", "1.988 ± 0.012", "failed, before reliable", "unreliable"):
         assert words in table
+
+
+@pytest.mark.parametrize(
+    "options", [("--sampler", "nosuch"), ("--target", "nosuch"), ("--unreliable",), ("--since", "1h")]
+)
+def test_ls_says_that_nothing_is_wanted(shelf: Shelf, options: tuple[str, ...]) -> None:
+    """Sees an answer that cannot be told from an empty store."""
+    told = " ".join(shelf.command("ls", *options).split())
+    assert "none of the 8 runs" in told
+    assert "samplers are hmc, sgld, their targets quadratic-population" in told
+    assert listed(shelf, *options) == []
+
+
+def test_own_data_are_called_by_their_file(store_root: Path) -> None:
+    """Sees every file of one's own listed as `file`."""
+    np.savez(store_root.parent / "My rows.npz", x=np.arange(20.0), y=np.arange(20.0) ** 2)
+    data = {"_target_": "lambda_hat.targets.data.File", "path": str(store_root.parent / "My rows.npz")}
+    job = make_job(store_root, model={"_target_": "lambda_hat.targets.mlp.MLP", "widths": [2]}, data=data)
+    finish(job, Store(store_root))
+    assert model_and_data(job.to_dict()) == ("mlp", "My rows.npz")
+    assert label(job) == "mlp-my-rows-npz-hmc-0"
+    (entry,) = list_runs(Store(store_root))
+    assert entry["label"] == "mlp-My rows.npz"
 
 
 @pytest.mark.parametrize(("text", "ago"), [("2d", 2 * DAY), ("1.5h", 5400.0), ("30m", 1800.0), ("1w", 7 * DAY)])
@@ -86,4 +113,5 @@ def test_commands_on_an_empty_store_say_so(store_root: Path) -> None:
     for command in ("ls", "du", "gc", "verify"):
         done = CliRunner().invoke(app, ["artifacts", command, "--store", str(store_root)])
         assert done.exit_code == 0, done.stderr
+        assert command != "ls" or "has no runs" in " ".join(done.stdout.split())
     assert not [*store_root.glob("targets")]
