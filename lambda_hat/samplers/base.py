@@ -75,12 +75,14 @@ class Traits(NamedTuple):
     in_pairs: whether its kernel runs the chains in pairs (:func:`group_size`).
     bias_knob: what lowers the bias of its step, as a verdict names it; None where the step has no bias.
     noise_gain: c, if the noise of its minibatches raises the virial by at least c Var[nbeta grad L_batch]; 0: unknown.
+    columns: the columns of the trace that every draw fills, beside the loss: NaN in all of them is then a failure.
     """
 
     batch_size: int | None = None
     in_pairs: bool = False
     bias_knob: str | None = None
     noise_gain: float = 0.0
+    columns: frozenset[str] = frozenset({"virial"})
 
     def rows_per_gradient(self, num_data: int) -> int:
         """Rows that one gradient averages over.
