@@ -1,5 +1,6 @@
 """Tables of a plan, and of a sweep's results as the store has them."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,12 +10,13 @@ from rich.table import Table
 
 from lambda_hat.config.job import Job, canonical, digest
 from lambda_hat.estimation.estimate import LLC, agreement
+from lambda_hat.estimation.reason import rhat_in_words
 from lambda_hat.launch.backend import Backend
 from lambda_hat.launch.plan import Plan, settings, target_label
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.launch.submit import pack
 from lambda_hat.run.provenance import commit
-from lambda_hat.run.summary import other_code, total_seconds, with_error
+from lambda_hat.run.summary import contradicted, other_code, total_seconds, with_error
 from lambda_hat.store.layout import Store, read_status
 from lambda_hat.store.runs import finished
 
@@ -152,7 +154,8 @@ def print_results(rows: Sequence[Row]) -> None:
     """Print one line a run, the reasons behind unreliable ones, and whether samplers agree on each posterior."""
     console = _console()
     console.print(results_table(rows[:_MAX_ROWS]))
-    for line in [*_beyond(len(rows)), *_grouped_notes(rows), *_other_code(rows), *agreements(rows)]:
+    notes = (_contradictions, _grouped_notes, _other_code, agreements)
+    for line in itertools.chain(_beyond(len(rows)), *(note(rows) for note in notes)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -164,9 +167,9 @@ def results_table(rows: Sequence[Row]) -> Table:
         "sampler": [row.job.sampler_name for row in rows],
         "setting": [row.setting for row in rows],
         "LLC ± MCSE": [_llc(row) for row in rows],
-        "exact": [_number(row, "exact_llc", ".5g") for row in rows],
+        "exact": [_exact(row) for row in rows],
         "lambda": [_number(row, "known_lambda", ".5g") for row in rows],
-        "R-hat": [_number(row, "rhat", ".3f") for row in rows],
+        "R-hat": [_rhat(row) for row in rows],
         "ESS": [_number(row, "ess_bulk", ".0f") for row in rows],
         "FGE": [_number(row, "fge", ",.0f") for row in rows],
         "seconds": [f"{total_seconds(row.analysis):.1f}" if row.analysis else "" for row in rows],
@@ -191,6 +194,16 @@ def _llc(row: Row) -> str:
     return with_error(row.analysis["llc"], row.analysis["llc_mcse"]) if row.analysis else ""
 
 
+def _exact(row: Row) -> str:
+    mark = " CONTRADICTED" if row.analysis and contradicted(row.analysis) else ""
+    return _number(row, "exact_llc", ".5g") + mark
+
+
+def _rhat(row: Row) -> str:
+    value = row.analysis["rhat"] if row.analysis else None
+    return "" if value is None else rhat_in_words(value)
+
+
 def _number(row: Row, name: str, form: str) -> str:
     value = row.analysis.get(name) if row.analysis else None
     return "" if value is None else format(value, form)
@@ -198,6 +211,13 @@ def _number(row: Row, name: str, form: str) -> str:
 
 def _beyond(count: int) -> list[str]:
     return [f"... and {count - _MAX_ROWS} more runs"] if count > _MAX_ROWS else []
+
+
+def _contradictions(rows: Sequence[Row]) -> Iterator[str]:
+    """Estimates that an exact value contradicts, those that the verdict trusts first."""
+    wrong = [(row, words) for row in rows if row.analysis is not None and (words := contradicted(row.analysis))]
+    for row, words in sorted(wrong, key=lambda pair: pair[0].verdict)[:_MAX_NOTES]:
+        yield f"{row.job.run_id}: exact LLC {_number(row, 'exact_llc', '.5g')}: {words}"
 
 
 def _grouped_notes(rows: Sequence[Row]) -> Iterator[str]:

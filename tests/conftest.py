@@ -3,9 +3,11 @@
 import os
 import shutil
 import signal
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jaxtyping import install_import_hook
@@ -58,6 +60,24 @@ def environment() -> Iterator[None]:
     for name in os.environ.keys() - before.keys() - own:
         del os.environ[name]
     os.environ.update({name: value for name, value in before.items() if name not in own})
+
+
+@pytest.fixture(autouse=True)
+def _no_hole_in_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A published estimate that its exact value contradicts, without a reason against it, fails its test."""
+    publish = sys.modules.get("lambda_hat.run.publish")
+    if publish is None:
+        return
+    analysis = publish.analysis
+
+    def checked(*arguments: Any) -> Any:
+        document = analysis(*arguments)
+        exact = document["exact"]
+        is_hole = exact is not None and exact["contradicts"] and document["verdict"]["reliable"]
+        assert not is_hole, f"{document['run_id']}: {document['llc']} is reliable beside {exact}"
+        return document
+
+    monkeypatch.setattr(publish, "analysis", checked)
 
 
 @pytest.fixture

@@ -207,6 +207,8 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     verdict = {None: entry["state"], True: "reliable", False: "unreliable"}[entry["reliable"]]
     if entry["reliable"] is not None and entry["state"] != "finished":
         verdict = f"{entry['state']}, before {verdict}"
+    if entry["contradicted"]:
+        verdict = f"{verdict}, CONTRADICTED by the exact LLC"
     where = f"{entry['label'] or ''} {entry['target']}".strip()
     return entry["run"], where, entry["sampler"], llc, verdict, _when(entry["time"]), entry["experiment"] or ""
 

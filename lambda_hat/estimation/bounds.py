@@ -1,8 +1,30 @@
-"""Bounds on the biases of an estimate that follow from its setting alone, by formula on a quadratic. Pure."""
+"""What the target's report says of w0, and bounds on the biases of an estimate by formula on a quadratic. Pure."""
 
 import math
 
 from lambda_hat.estimation.statistics import Setting
+
+# The numbers of the report that the verdict reads, and what a sentence calls them.
+REPORT_NAMES = {
+    "gradient_norm": "the gradient at w0",
+    "hessian_min": "the Hessian at w0",
+    "hessian_max": "the Hessian at w0",
+    "row_noise": "the noise of a row's gradient at w0",
+}
+# Eigenvalues of the Hessian are known to about this share of the largest.
+HESSIAN_PRECISION = 1e-9
+
+
+def measured(setting: Setting, name: str) -> float | None:
+    """A number of the report; None where it was not examined or is not finite."""
+    value = setting.report.get(name)
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def has_failed(setting: Setting, name: str) -> bool:
+    """Whether the build looked and found no finite number; JSON has null for both, so the report lists these names."""
+    value = setting.report.get(name)
+    return name in setting.report.get("not_finite", ()) or (value is not None and not math.isfinite(value))
 
 
 def gradient_bias_bound(setting: Setting) -> float:
@@ -12,19 +34,13 @@ def gradient_bias_bound(setting: Setting) -> float:
     p = t h + gamma (docs/estimator.md). It is largest where h is smallest. Infinite where
     neither curvature nor localiser holds the direction of g.
     """
-    gradient = setting.nbeta * float(setting.report.get("gradient_norm") or 0.0)
+    gradient = setting.nbeta * (measured(setting, "gradient_norm") or 0.0)
     if gradient == 0:
         return 0.0
     # Lanczos finds the lowest curvature from above, so that only a whole spectrum can vouch for a positive one.
-    lowest = curvatures(setting)[0] if setting.report.get("is_whole_spectrum") else 0.0
-    stiffness = setting.gamma + setting.nbeta * max(lowest, 0.0)
+    lowest = measured(setting, "hessian_min") if setting.report.get("is_whole_spectrum") else None
+    stiffness = setting.gamma + setting.nbeta * max(lowest or 0.0, 0.0)
     return gradient**2 * (stiffness + setting.gamma) / (2 * stiffness**2) if stiffness > 0 else math.inf
-
-
-def curvatures(setting: Setting) -> tuple[float, float]:
-    """The extreme eigenvalues of the Hessian at w0; 0 where the build did not measure them."""
-    lowest, highest = (setting.report.get(name) for name in ("hessian_min", "hessian_max"))
-    return float(lowest or 0.0), float(highest or 0.0)
 
 
 def noise_virial(setting: Setting) -> float:
@@ -36,4 +52,4 @@ def noise_virial(setting: Setting) -> float:
         return 0.0
     # A population's noise is that of any minibatch.
     rows = setting.batch_size if setting.report.get("has_rows") else 1
-    return setting.noise_gain * setting.nbeta**2 * float(setting.report.get("row_noise") or 0.0) / rows
+    return setting.noise_gain * setting.nbeta**2 * (measured(setting, "row_noise") or 0.0) / rows

@@ -12,39 +12,53 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lambda_hat.estimation.reason import Reason
 from lambda_hat.estimation.standard_error import LLC, running_llc
 from lambda_hat.estimation.statistics import Setting, Statistics, llc_draws, measure, quick_llc
 from lambda_hat.estimation.trace import Trace
-from lambda_hat.estimation.verdict import reasons
+from lambda_hat.estimation.verdict import reasons, unexamined
 
 __all__ = [
-    "LLC", "Comparison", "Estimate", "Setting", "agreement", "efficiency", "estimate", "llc_draws", "quick_llc",
-    "running_llc",
+    "LLC", "Comparison", "Estimate", "Exact", "Setting", "agreement", "beside_exact", "efficiency", "estimate",
+    "llc_draws", "quick_llc", "running_llc",
 ]  # fmt: skip
 
 # Two values agree when they differ by no more than this many combined errors.
 AGREEMENT = 3.0
+# An estimate contradicts an exact value beyond so many combined errors, this share of it, and this much.
+_WRONG_ERRORS, _WRONG_SHARE, _WRONG = 4.0, 0.03, 0.003
 
 
 @dataclass(frozen=True)
 class Estimate(Statistics):
-    """All numbers of one run, and every reason not to trust them."""
+    """All numbers of one run, every reason not to trust them, and what no check could look at."""
 
-    reasons: tuple[str, ...]
+    against: tuple[Reason, ...]
+    unexamined: tuple[str, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The reasons' sentences."""
+        return tuple(reason.sentence for reason in self.against)
 
     @property
     def reliable(self) -> bool:
-        return not self.reasons
+        return not self.against
 
     def to_dict(self) -> dict[str, Any]:
         """The statistical part of analysis.json: JSON types only, null for what cannot be had."""
         fields = dataclasses.asdict(self)
-        sentences = list(fields.pop("reasons"))
+        del fields["against"], fields["unexamined"]
         fields["virial"] = self.virial._asdict()
         fields["importance"] = None if self.importance is None else self.importance._asdict()
         bias = self.bias
         fields["bias"] = None if bias is None else {**bias._asdict(), "virial": bias.virial._asdict()}
-        fields["verdict"] = {"reliable": self.reliable, "reasons": sentences}
+        fields["verdict"] = {
+            "reliable": self.reliable,
+            "reasons": self.reasons,
+            "classes": [reason.kind for reason in self.against],
+            "unexamined": self.unexamined,
+        }
         return _json_safe(fields)
 
 
@@ -57,7 +71,8 @@ def estimate(trace: Trace, setting: Setting) -> Estimate:
     """
     statistics = measure(trace, setting)
     numbers = {f.name: getattr(statistics, f.name) for f in dataclasses.fields(statistics)}
-    return Estimate(**numbers, reasons=tuple(reasons(statistics, trace, setting)))
+    against, missing = reasons(statistics, trace, setting), unexamined(statistics, trace, setting)
+    return Estimate(**numbers, against=tuple(against), unexamined=tuple(missing))
 
 
 def efficiency(statistics: Statistics, fge: float, seconds: float) -> dict[str, float | None]:
@@ -77,6 +92,29 @@ def efficiency(statistics: Statistics, fge: float, seconds: float) -> dict[str, 
             "time_normalised_variance": variance * seconds,
         }
     )
+
+
+class Exact(NamedTuple):
+    """An exact value beside the estimate: how many combined errors ``z`` the LLC lies from it, and whether it is wrong.
+
+    ``contradicts``: off by more than 4 combined errors, 3 % and 0.003; None where there is no LLC or no error. The
+    verdict never reads it: an own model has none.
+    """
+
+    value: float
+    error: float
+    z: float
+    contradicts: bool | None
+
+
+def beside_exact(llc: LLC, exact: LLC) -> Exact:
+    """The estimate against the exact value at the same nbeta and gamma."""
+    error = math.hypot(llc.mcse, exact.mcse)
+    difference = llc.llc - exact.llc
+    if not (math.isfinite(difference) and math.isfinite(error)):
+        return Exact(*exact, math.nan, None)
+    z = difference / error if error > 0 else math.copysign(math.inf, difference) if difference else 0.0
+    return Exact(*exact, z, abs(difference) > max(_WRONG_ERRORS * error, _WRONG_SHARE * abs(exact.llc), _WRONG))
 
 
 class Comparison(NamedTuple):

@@ -85,6 +85,25 @@ def running_llc(
     return np.array([llc for llc, _ in points]), np.array([mcse for _, mcse in points])
 
 
+def running_interval(
+    x: Draws, draws: Int[np.ndarray, " point"], mcse: float
+) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
+    """:func:`running_llc` with its errors scaled so that the last is ``mcse``, the error of the estimate.
+
+    Batch means know the error's course but may miss half of its size. NaN where ``mcse`` is: no error, no interval.
+
+    Args:
+        x, draws: As for :func:`running_llc`; the last count is that of the estimate.
+        mcse: The error that is published.
+    """
+    llc, quick = running_llc(x, draws)
+    if not draws.size:
+        return llc, quick
+    if quick[-1] > 0:
+        return llc, quick * (mcse / quick[-1])
+    return llc, np.where(np.arange(draws.size) == draws.size - 1, mcse, math.nan)
+
+
 def running_sums(x: Draws) -> Float[np.ndarray, "chain draw_plus_1"]:
     """Those of each chain, from 0 on."""
     return np.concatenate([np.zeros((x.shape[0], 1)), np.cumsum(x, axis=1)], axis=1)

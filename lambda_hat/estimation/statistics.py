@@ -27,6 +27,8 @@ _MIN_WEIGHTS = 25
 # third of its error. Where q is the posterior, vi's differ by up to log(32/29): 3 of a draw's 32 candidates are the
 # localiser's, and seldom fall where the posterior is. k-hat would be 2 then.
 _ALL_BUT_EQUAL = 0.1
+# Largest weights that must differ for their tail to have a shape, and where a weight beside the largest is 0.
+_MIN_DISTINCT, _LOG_UNDERFLOW = 20, math.log(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Setting:
         bias_knob: What lowers the bias of its step, as a sentence names it; None: unknown.
         noise_gain: c, if the noise of its minibatches raises the virial by at least c Var[nbeta grad L_batch]; 0:
             unknown.
+        columns: Those of the trace that the sampler always fills, so that NaN in every draw is a failure there.
     """
 
     nbeta: float
@@ -57,6 +60,7 @@ class Setting:
     batch_size: int | None = None
     bias_knob: str | None = None
     noise_gain: float = 0.0
+    columns: frozenset[str] = frozenset()
 
 
 class Importance(NamedTuple):
@@ -177,7 +181,7 @@ def _importance(x: Draws, log_weight: Draws | None) -> Importance | None:
     # Both means come from the same draws, so the error of their difference is not the two errors' sum.
     shift_mcse = float(np.linalg.norm(influence - (values - values.mean()) / values.size))
     # With equal weights the shift and its error are rounding.
-    z = (llc - float(values.mean())) / shift_mcse if shift_mcse > 1e-9 * mcse else math.nan
+    z = (llc - float(values.mean())) / shift_mcse if shift_mcse > 1e-9 * mcse else 0.0
     return Importance(llc, mcse, khat, float(1.0 / np.sum(weights**2)), z)
 
 
@@ -187,25 +191,44 @@ def _column(trace: Trace, name: str) -> Draws:
     return np.full(trace["loss"].shape, math.nan) if values is None else np.asarray(values, np.float64)
 
 
+def is_recorded(trace: Trace, setting: Setting, name: str) -> bool:
+    """Whether the sampler fills the column: it says so, or some draw has a value."""
+    return name in setting.columns or (name in trace and not bool(np.isnan(trace[name]).all()))
+
+
 def _bias(x: Draws, trace: Trace, setting: Setting, ess: float) -> Bias | None:
     virial, coarse_loss, work = (_column(trace, name) for name in ("virial", "coarse_loss", "work"))
     if not np.isnan(coarse_loss).all():
         coarse = llc_draws(coarse_loss, setting.nbeta, setting.loss_at_w0), _column(trace, "coarse_virial")
         return from_companions(x, virial, coarse, setting.dim)
-    # A run that was begun before work was recorded does not know that of its first draws.
-    is_known = work.size > 0 and not np.isnan(work).any()
+    # A run that was begun before work was recorded does not know that of its first draws; any other gap is a failure.
+    is_begun = ~np.isnan(work).any(axis=0)
+    is_known = bool(is_begun.any()) and (bool(is_begun[0]) or np.isnan(work[:, int(np.argmax(is_begun)) :]).any())
     return from_work(x, virial, work, ess, setting.dim) if is_known else None
 
 
 def _smoothed(log_weight: Float[np.ndarray, " draw"]) -> tuple[Float[np.ndarray, " draw"], float]:
-    """Log weights whose largest were replaced by quantiles of the Pareto law fitted to them, and its shape k-hat."""
+    """Log weights whose largest were replaced by quantiles of the Pareto law fitted to them, and its shape k-hat.
+
+    As they are, and NaN, where too few of the largest are distinct for a fit.
+    """
     # k-hat knows the shape of the tail, whatever its size. A tail of all but equal weights has nothing to smooth (ArviZ
     # fails on it where they are equal): q is the posterior, or chains stand still.
-    largest = np.sort(log_weight)[-math.ceil(3 * math.sqrt(log_weight.size)) :]
-    if largest[-1] - largest[0] < _ALL_BUT_EQUAL:
+    ordered = np.sort(log_weight)
+    largest = ordered[-math.ceil(3 * math.sqrt(ordered.size)) :]
+    if ordered[-1] - ordered[0] < _ALL_BUT_EQUAL:
+        return log_weight, 0.0
+    # Of weights that underflow beside the largest, or that tie, no tail can be fitted.
+    is_even = largest[-1] - largest[0] < _ALL_BUT_EQUAL
+    seen = ordered if is_even else largest
+    if np.unique(seen[seen > ordered[-1] + _LOG_UNDERFLOW]).size < min(_MIN_DISTINCT, largest.size // 2):
+        return log_weight, math.nan
+    if is_even:
         return log_weight, 0.0
     # ArviZ takes log likelihoods, whose weights are their inverse.
     log_smooth, khat = arviz("psislw", -log_weight)
+    if not (np.isfinite(khat) and np.isfinite(np.exp(log_smooth - np.max(log_smooth))).all()):
+        return log_weight, math.nan
     return log_smooth, float(khat)
 
 

@@ -20,6 +20,8 @@ from lambda_hat.estimation.trace import Draws
 
 # The work counts that was done within so many times what draws remember (draws / ESS): older work is forgotten.
 _MEMORIES = 5.0
+# A bias above this share of the LLC is not small: what the first order leaves is then a tenth of the LLC.
+_FIRST_ORDER = 0.2
 
 
 class Virial(NamedTuple):
@@ -35,7 +37,8 @@ class Bias(NamedTuple):
     """What the step size adds to E1, to first order in it.
 
     value: the bias, with ``mcse`` and ``z`` = value / mcse. llc, llc_mcse, interval90: E1 without it, its error, and
-    the 90 % interval around it. virial: the check of equilibrium, likewise without the step's bias.
+    the 90 % interval around it. virial: the check of equilibrium, likewise without the step's bias. first_order:
+    whether the bias is small enough to be subtracted.
     """
 
     value: float
@@ -45,12 +48,22 @@ class Bias(NamedTuple):
     llc_mcse: float
     interval90: tuple[float, float]
     virial: Virial
+    first_order: bool
 
 
 def virial_of(draws: Draws, dim: int, *, is_reversible: bool) -> Virial:
     """The mean of the virial's draws, and how many errors it is off ``dim``."""
     value, mcse = mean_with_error(draws, is_reversible=is_reversible)
-    return Virial(value, dim, mcse, (value - dim) / mcse if mcse > 0 else math.nan)
+    return Virial(value, dim, mcse, _in_errors(value - dim, mcse))
+
+
+def _in_errors(difference: float, error: float) -> float:
+    """Infinite for a difference without error, which constant draws have; NaN where one of them is not finite."""
+    if not (math.isfinite(difference) and math.isfinite(error)):
+        return math.nan
+    if error > 0:
+        return difference / error
+    return math.copysign(math.inf, difference) if difference != 0 else 0.0
 
 
 def from_companions(x: Draws, virial: Draws, coarse: tuple[Draws, Draws], dim: int) -> Bias:
@@ -83,7 +96,22 @@ def from_work(x: Draws, virial: Draws, work: Draws, ess: float, dim: int) -> Bia
 
 def _bias(x: Draws, excess: Draws, virial: Draws, dim: int, *, is_reversible: bool) -> Bias:
     value, mcse = mean_with_error(excess, is_reversible=is_reversible)
-    llc, llc_mcse = mean_with_error(x - excess, is_reversible=is_reversible)
-    z = value / mcse if mcse > 0 else math.nan
-    corrected = virial_of(virial, dim, is_reversible=is_reversible)
-    return Bias(value, mcse, z, llc, llc_mcse, interval90(llc, llc_mcse), corrected)
+    biased, biased_mcse = mean_with_error(x, is_reversible=is_reversible)
+    llc, own_mcse = mean_with_error(x - excess, is_reversible=is_reversible)
+    # Subtracting a noisy bias cannot make the LLC better known than it or the bias is.
+    llc_mcse = math.hypot(max(own_mcse, biased_mcse, mcse), _second_order(value, biased)) if math.isfinite(llc) else llc
+    return Bias(
+        value=value,
+        mcse=mcse,
+        z=_in_errors(value, mcse),
+        llc=llc,
+        llc_mcse=llc_mcse,
+        interval90=interval90(llc, llc_mcse),
+        virial=virial_of(virial, dim, is_reversible=is_reversible),
+        first_order=llc > 0 and abs(value) <= _FIRST_ORDER * min(abs(biased), llc),
+    )
+
+
+def _second_order(value: float, llc: float) -> float:
+    """What the first order leaves: on a quadratic, twice the share of the bias of it."""
+    return 2.0 * value**2 / abs(llc) if llc != 0 else math.inf

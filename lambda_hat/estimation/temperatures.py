@@ -16,7 +16,7 @@ lambda is that of the mixture. How right it was: docs/estimator.md.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,15 +24,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import chdtrc, logsumexp, ndtr
 
+from lambda_hat.estimation.asymptotic_doubts import MIN_PROBABILITY, Fitted, doubts
 from lambda_hat.estimation.standard_error import LLC
 
 MIN_TEMPERATURES = 4
-# Below this chance that noise alone explains the misfit, the lowest temperature is not asymptotic and is dropped.
-MIN_PROBABILITY = 0.01
-# Where lambda lies further than this share beyond the last E1, most of it is the form's word and not the data's.
-MAX_EXTRAPOLATION = 0.25
-# Less than that, and 1 / log nbeta is nearly a constant.
-MIN_SPAN = 10.0
 # The priors. P(m) falls with m. c is -k log(gamma) + O(1) for a loss of degree 2k: k = 2 +- 1, O(1) = 0 +- 3.
 _MAX_MULTIPLICITY = 8
 _MULTIPLICITY_DECAY = 0.7
@@ -151,7 +146,7 @@ def _combine(low: Point, high: Point, of_e1: Float[np.ndarray, "2"], of_e3: Floa
     return LLC(value, math.sqrt(variance))
 
 
-def fit(points: Sequence[Point], gamma: float, dim: int) -> Asymptotics:
+def fit(points: Sequence[Point], gamma: float, dim: int, curvature: float | None = None) -> Asymptotics:
     """lambda and m of the target.
 
     The lowest temperatures are dropped, one by one down to four, while no form explains them.
@@ -160,6 +155,7 @@ def fit(points: Sequence[Point], gamma: float, dim: int) -> Asymptotics:
         points: One target at one gamma, at least four temperatures; the more they span, the better.
         gamma: The localiser's strength.
         dim: d, which m cannot exceed.
+        curvature: The least eigenvalue of the Hessian at w0 above rounding; None: not known. It only adds doubts.
 
     Raises:
         ValueError: fewer than four temperatures have finite estimates.
@@ -172,11 +168,12 @@ def fit(points: Sequence[Point], gamma: float, dim: int) -> Asymptotics:
             f"temperatures: needs at least {MIN_TEMPERATURES} values of nbeta with an LLC and its error, got "
             f"{len(temperatures)}; add runs of the same target at other posterior.nbeta"
         )
-    found = _fit(ordered, gamma, dim)
+    of_w0 = _OfW0(gamma, dim, curvature)
+    found = _fit(ordered, of_w0)
     for lowest in temperatures[1 : len(temperatures) - MIN_TEMPERATURES + 1]:
         if found.p_value >= MIN_PROBABILITY:
             break
-        found = _fit([point for point in ordered if point.nbeta >= lowest], gamma, dim)
+        found = _fit([point for point in ordered if point.nbeta >= lowest], of_w0)
     return found
 
 
@@ -190,9 +187,17 @@ class _Forms(NamedTuple):
     chi2: Float[np.ndarray, " form"]
 
 
-def _fit(points: Sequence[Point], gamma: float, dim: int) -> Asymptotics:
-    max_multiplicity = min(dim, _MAX_MULTIPLICITY)
-    forms = _weigh(points, gamma, max_multiplicity)
+class _OfW0(NamedTuple):
+    """What the points share; see :func:`fit`."""
+
+    gamma: float
+    dim: int
+    curvature: float | None
+
+
+def _fit(points: Sequence[Point], of_w0: _OfW0) -> Asymptotics:
+    max_multiplicity = min(of_w0.dim, _MAX_MULTIPLICITY)
+    forms = _weigh(points, of_w0.gamma, max_multiplicity)
     weights = np.exp(forms.evidence - logsumexp(forms.evidence))
     value = float(weights @ forms.mean)
     error = math.sqrt(float(weights @ (forms.sd**2 + (forms.mean - value) ** 2)))
@@ -201,6 +206,8 @@ def _fit(points: Sequence[Point], gamma: float, dim: int) -> Asymptotics:
     # lambda and b are fitted, c too where m > 1; delta hardly bends the curve.
     freedom = 2 * len(points) - 2 - int(forms.multiplicity[best] > 1)
     p_value = float(chdtrc(freedom, forms.chi2[best]))
+    low, last = points[0].nbeta, points[-1]
+    fitted = Fitted(LLC(value, error), p_value, low, last.nbeta, last.e1, *of_w0)
     return Asymptotics(
         lambda_value=value,
         lambda_error=error,
@@ -209,7 +216,7 @@ def _fit(points: Sequence[Point], gamma: float, dim: int) -> Asymptotics:
         probabilities=probabilities,
         nbetas=tuple(dict.fromkeys(point.nbeta for point in points)),
         p_value=p_value,
-        reasons=tuple(_reasons(points, LLC(value, error), p_value, dim)),
+        reasons=tuple(doubts(fitted)),
     )
 
 
@@ -276,28 +283,3 @@ def _quantile(forms: _Forms, weights: Float[np.ndarray, " form"], probability: f
         else:
             high = middle
     return 0.5 * (low + high)
-
-
-def _reasons(points: Sequence[Point], found: LLC, p_value: float, dim: int) -> Iterator[str]:
-    low, last = points[0].nbeta, points[-1]
-    if p_value < MIN_PROBABILITY:
-        yield (
-            f"no asymptotic form explains E1 and E1 - E3 from nbeta = {low:.3g} on (p = {p_value:.1g}): the localiser "
-            f"still holds directions there, or a run is wrong; raise posterior.nbeta or lower posterior.gamma"
-        )
-    if found.llc - 2 * found.mcse > dim / 2:
-        yield (
-            f"lambda is {found.llc:.4g} and no loss of {dim} parameters has more than {dim / 2:g}: E1 still rises as "
-            f"directions escape the localiser; raise posterior.nbeta or lower posterior.gamma"
-        )
-    beyond = abs(found.llc - last.e1) / max(abs(found.llc), np.finfo(float).tiny)
-    if beyond > MAX_EXTRAPOLATION:
-        yield (
-            f"lambda lies {beyond:.0%} beyond the LLC at the highest nbeta ({last.e1:.4g} at {last.nbeta:.3g}), so the "
-            f"form says most of it; raise posterior.nbeta"
-        )
-    if last.nbeta < MIN_SPAN * low:
-        yield (
-            f"the temperatures span a factor of {last.nbeta / low:.2g} only, which cannot tell lambda from a "
-            f"correction that falls as 1 / log nbeta; span a factor of {MIN_SPAN:g} or more"
-        )

@@ -28,7 +28,7 @@ _NUMBERS = (
     "llc", "llc_mcse", "llc_interval90", "llc_variance", "llc_variance_mcse", "e1_minus_e3", "e1_minus_e3_mcse",
     "wbic", "ess_bulk", "ess_tail", "rhat", "acceptance", "divergences", "virial", "importance", "bias",
     "num_draws", "num_chains", "verdict", "ess_per_fge", "ess_per_second", "work_normalised_variance",
-    "time_normalised_variance", "fge", "loss_at_w0",
+    "time_normalised_variance", "fge", "loss_at_w0", "exact",
 )  # fmt: skip
 _PROGRESS = ("phase", "step", "gradients", "seconds", "llc", "llc_mcse", "attempt", "host", "job", "time")
 _SCRIPTS = ("dom", "chart", "pictures", "table", "problems", "run", "sections", "main")

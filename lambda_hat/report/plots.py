@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from lambda_hat.config.schema import Document, Node
-from lambda_hat.estimation.standard_error import INTERVAL_90, running_llc
+from lambda_hat.estimation.reason import rhat_in_words
+from lambda_hat.estimation.standard_error import INTERVAL_90, running_interval
 from lambda_hat.estimation.statistics import llc_draws
 from lambda_hat.estimation.trace import Draws, Trace, WarmupTrace
-from lambda_hat.run.summary import with_error
+from lambda_hat.run.summary import contradicted, with_error
 from lambda_hat.store.files import atomic_path
 
 # Okabe and Ito's colours, told apart by colour-blind readers; their yellow is too pale for a line.
@@ -41,8 +42,7 @@ STYLE: Any = {
     "ytick.color": MUTED,
 }
 # A trace of more draws than a picture has columns for is drawn as this many stretches.
-_MOST_DRAWS, _STRETCHES = 4000, 250
-_POINTS, _MOST_CHAINS_IN_LEGEND = 300, 8
+_MOST_DRAWS, _STRETCHES, _POINTS, _MOST_CHAINS_IN_LEGEND = 4000, 250, 300, 8
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Run:
 
     @cached_property
     def running(self) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
-        return running_llc(self.x, self.points)
+        return running_interval(self.x, self.points, self.number("llc_mcse"))
 
     def number(self, name: str) -> float:
         """A number of analysis.json; NaN for its null."""
@@ -123,10 +123,12 @@ def _save(run: _Run, draw: "Callable[[_Run, Figure], None]", path: Path) -> Path
 def _facts(run: _Run) -> str:
     chains, draws = run.x.shape
     verdict = run.analysis["verdict"]
+    if words := contradicted(run.analysis):
+        return f"exact LLC {run.number('exact_llc'):.5g}: {words}"
     # A reason is a finding, a colon, its cause: the finding is enough here.
     judged = "reliable" if verdict["reliable"] else f"not reliable: {verdict['reasons'][0].partition(':')[0]}"
     size = f"{chains} chain{'s' if chains > 1 else ''} × {draws} draws"
-    return f"{size},  R-hat {run.number('rhat'):.3f},  bulk ESS {run.number('ess_bulk'):.0f},  {judged}"
+    return f"{size},  R-hat {rhat_in_words(run.number('rhat'))},  bulk ESS {run.number('ess_bulk'):.0f},  {judged}"
 
 
 def _legend(figure: Figure) -> None:

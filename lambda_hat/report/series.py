@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lambda_hat.config.schema import Document, Node
-from lambda_hat.estimation.standard_error import running_llc
+from lambda_hat.estimation.standard_error import running_interval
 from lambda_hat.estimation.statistics import llc_draws
 from lambda_hat.estimation.trace import Draws, Trace
 
@@ -50,7 +50,8 @@ def curves(trace: Trace, analysis: Node, points: int) -> Document | None:
 
 def _running(x: Draws, trace: Trace, analysis: Node, points: int) -> Document:
     draws = _counts(x.shape[1], points)
-    llc, mcse = running_llc(x, draws)
+    found = analysis.get("llc_mcse")
+    llc, mcse = running_interval(x, draws, math.nan if found is None else found)
     chains = np.cumsum(x[:_MOST_CHAINS], axis=1)[:, draws - 1] / draws
     spent = np.cumsum(trace["gradients"].sum(axis=0, dtype=np.float64))
     before = analysis["gradients"] - spent[-1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lambda_hat.config.schema import Document
-from lambda_hat.estimation.standard_error import running_llc
+from lambda_hat.estimation.standard_error import running_interval
 from lambda_hat.estimation.statistics import llc_draws
 from lambda_hat.store import trace_file
 from lambda_hat.store.layout import RunRef, Store, read_status
@@ -59,7 +59,8 @@ def _curves(folder: Path, analysis: Document) -> Iterator[tuple[str, int, float]
     if not points.size:
         return
     x = llc_draws(trace["loss"][:, :num_draws], analysis["nbeta"], analysis["loss_at_w0"])
-    llc, mcse = running_llc(x, points)
+    found = analysis.get("llc_mcse")
+    llc, mcse = running_interval(x, points, np.nan if found is None else found)
     columns = {"llc/running": llc, "llc/mcse": mcse}
     columns |= {name: _stretches(trace[name], points) for name in ("loss", "acceptance")}
     for tag, values in columns.items():

@@ -140,6 +140,7 @@ class _Run:
             batch_size=sampler.traits.batch_size,
             bias_knob=sampler.traits.bias_knob,
             noise_gain=sampler.traits.noise_gain,
+            columns=sampler.traits.columns,
         )
         state = self._restore()
         self._status("running")

@@ -9,9 +9,9 @@ import numpy as np
 
 from lambda_hat.config.job import Job
 from lambda_hat.config.schema import Document
-from lambda_hat.estimation.estimate import Estimate, Setting, efficiency, estimate, quick_llc
+from lambda_hat.estimation.estimate import LLC, Estimate, Setting, beside_exact, efficiency, estimate, quick_llc
+from lambda_hat.estimation.reason import MAX_RHAT, MIN_ESS
 from lambda_hat.estimation.trace import COLUMNS
-from lambda_hat.estimation.verdict import MAX_RHAT, MIN_ESS
 from lambda_hat.run.accounting import Ledger, TracePhase
 from lambda_hat.store import trace_file
 from lambda_hat.store.checkpoint import Chunk, load_trace
@@ -107,6 +107,7 @@ def analysis(ledger: Ledger, origin: Origin, found: Estimate) -> Document:
     fge = ledger.gradients / setting.num_data
     progress = ledger.progress(settled_mcse(found))
     known, multiplicity = origin.meta["known_lambda"], origin.meta["known_multiplicity"]
+    exact = origin.exact_llc
     return {
         "schema": ANALYSIS_SCHEMA,
         "run_id": job.run_id,
@@ -114,7 +115,8 @@ def analysis(ledger: Ledger, origin: Origin, found: Estimate) -> Document:
         "sampler": job.sampler_name,
         **found.to_dict(),
         **efficiency(found, fge, ledger.computing),
-        "exact_llc": origin.exact_llc,
+        "exact_llc": exact,
+        "exact": None if exact is None else beside_exact(LLC(found.llc, found.llc_mcse), LLC(exact, 0.0))._asdict(),
         "known_lambda": known,
         "known_multiplicity": multiplicity,
         "tuned": origin.tuned,

@@ -55,6 +55,17 @@ def missed_target(analysis: Document) -> str | None:
     return f"budget.mcse={wanted:g} was not reached: {why} after budget.{limit}={budget[limit]:g}; raise it to go on"
 
 
+def contradicted(analysis: Document) -> str | None:
+    """The words for an estimate that an exact value contradicts; None where there is none, or it does not."""
+    exact = analysis.get("exact")
+    if exact is None or not exact["contradicts"]:
+        return None
+    off = analysis["llc"] - exact["value"]
+    errors = "" if exact["z"] is None else f" ({exact['z']:+.1f} errors)"
+    doubt = "" if analysis["verdict"]["reliable"] is False else ", and the verdict gives no reason"
+    return f"CONTRADICTED, the LLC is off by {off:+.4g}{errors}{doubt}"
+
+
 def _within(interval: list[float | None]) -> str:
     """A 90 % interval in brackets; nothing where there is none."""
     low, high = interval
@@ -68,10 +79,13 @@ def sentences(analysis: Document) -> list[str]:
     bias = analysis.get("bias")
     if bias is not None:
         without = f"{with_error(bias['llc'], bias['llc_mcse'])}{_within(bias['interval90'])}"
-        lines.append(f"of which the step size adds {with_error(bias['value'], bias['mcse'])}; without: {without}")
-    for name, words in (("exact_llc", "exact LLC"), ("known_lambda", "known lambda (n to infinity)")):
-        if analysis[name] is not None:
-            lines.append(f"{words} {analysis[name]:.6g}")
+        known = f"; without: {without}" if bias.get("first_order", True) else ", which is too much to be subtracted"
+        lines.append(f"of which the step size adds {with_error(bias['value'], bias['mcse'])}{known}")
+    if analysis["exact_llc"] is not None:
+        contradiction = contradicted(analysis)
+        lines.append(f"exact LLC {analysis['exact_llc']:.6g}{f': {contradiction}' if contradiction else ''}")
+    if analysis["known_lambda"] is not None:
+        lines.append(f"known lambda (n to infinity) {analysis['known_lambda']:.6g}")
     progress = analysis["progress"]
     lines.append(
         f"{progress['draws']} draws a chain, {analysis['fge']:,.0f} full-gradient evaluations, "
@@ -80,6 +94,9 @@ def sentences(analysis: Document) -> list[str]:
     missed = missed_target(analysis)
     if missed is not None:
         lines.append(missed)
+    missing = analysis["verdict"].get("unexamined")
+    if missing:
+        lines.append(f"not examined: {', '.join(missing)}")
     if analysis["verdict"]["reliable"]:
         return [*lines, "reliable"]
     return [*lines, *(f"unreliable: {reason}" for reason in analysis["verdict"]["reasons"])]

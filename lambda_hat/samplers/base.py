@@ -76,6 +76,7 @@ class Traits(NamedTuple):
     bias_knob: what lowers the bias of its step, as a verdict names it; None where the step has no bias.
     least_dim: the fewest parameters that its dynamics need: 2 where a momentum is a direction.
     noise_gain: c, if the noise of its minibatches raises the virial by at least c Var[nbeta grad L_batch]; 0: unknown.
+    columns: the columns of the trace that every draw fills, beside the loss: NaN in all of them is then a failure.
     """
 
     batch_size: int | None = None
@@ -83,6 +84,7 @@ class Traits(NamedTuple):
     bias_knob: str | None = None
     noise_gain: float = 0.0
     least_dim: int = 1
+    columns: frozenset[str] = frozenset({"virial"})
 
     def rows_per_gradient(self, num_data: int) -> int:
         """Rows that one gradient averages over.

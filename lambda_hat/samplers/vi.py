@@ -78,7 +78,7 @@ class VI:
 
     @property
     def traits(self) -> Traits:
-        return Traits(self.batch_size, in_pairs=True)
+        return Traits(self.batch_size, in_pairs=True, columns=frozenset({"log_weight"}))
 
     def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         check_batch(self.batch_size, posterior.num_data)

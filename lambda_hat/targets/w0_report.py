@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 from scipy.linalg import eigvalsh_tridiagonal
 
-from lambda_hat.config.schema import Document
+from lambda_hat.config.schema import Document, Dtype
 from lambda_hat.targets.base import Built, DataSet, Model, Target
 from lambda_hat.targets.training import Training
 
-# A gradient is worth a warning when nbeta^2 ||g||^2 / 2, the most it can lower the LLC at gamma = 1, is more than
+# A gradient is worth a warning when the most that it can lower the LLC at gamma = 1 (docs/estimator.md) is more than
 # this share of d/2, the LLC of a regular model.
 _HARMLESS = 0.01
 # The least eigenvalue is notably negative below this share of the greatest, where nbeta times it also outweighs a
@@ -23,6 +23,9 @@ _OUTWEIGHED = -0.1
 # Vectors that Lanczos keeps, and numbers that these may hold: the build of a million parameters must not need more
 # memory than the run after it.
 _LANCZOS_VECTORS, _KEPT_NUMBERS = 300, 5_000_000
+# Below this share of the greatest an eigenvalue is rounding: of rows that are badly scaled, the least may be.
+_ROUNDING = 1e-12
+_NUMBERS = ("gradient_norm", "hessian_min", "hessian_max", "row_noise")
 # Rows at which the gradient's noise is measured: its trace to about a tenth.
 _NOISE_DRAWS = 256
 
@@ -49,12 +52,13 @@ def examine(
     w0 = _rounded(w0, training.dtype)
     target = on_device(model, kept, w0, num_data)
     loss, gradient = value_and_grad(target, target.w0)
-    spectrum = _extreme_eigenvalues(target) if np.isfinite(loss) else Spectrum(None, None, False)
+    spectrum = _extreme_eigenvalues(target, training.dtype) if np.isfinite(loss) else Spectrum(None, None, False)
     report: dict[str, Any] = {
         "loss": float(loss),
         "gradient_norm": norm(gradient),
         "hessian_max": spectrum.greatest,
         "hessian_min": spectrum.least,
+        "hessian_least_positive": spectrum.least_positive,
         "is_whole_spectrum": spectrum.is_whole,
         "dim": int(w0.size),
         "has_rows": data.has_rows,
@@ -62,6 +66,8 @@ def examine(
         "training": facts,
         "warnings": [],
     }
+    # JSON has one null for what is not finite and for what was not examined.
+    report["not_finite"] = [name for name in _NUMBERS if report[name] is not None and not math.isfinite(report[name])]
     report["warnings"] += _gradient_warnings(report, num_data, training) + _hessian_warnings(report, num_data)
     return Built(w0, kept, num_data, report)
 
@@ -72,8 +78,12 @@ def _usual_nbeta(num_data: int) -> float:
 
 def _gradient_warnings(report: Document, num_data: int, training: Training) -> list[str]:
     norm = report["gradient_norm"]
-    lowering = (_usual_nbeta(num_data) * norm) ** 2
-    if norm <= training.gradient_tolerance or lowering <= _HARMLESS * report["dim"] / 2:
+    nbeta = _usual_nbeta(num_data)
+    # Only a whole spectrum can vouch for curvature along the gradient.
+    curvature = max(report["hessian_min"] or 0.0, 0.0) if report["is_whole_spectrum"] else 0.0
+    stiffness = nbeta * curvature + 1.0
+    lowering = (nbeta * norm) ** 2 * (stiffness + 1.0) / (2 * stiffness**2)
+    if not norm > training.gradient_tolerance or lowering <= _HARMLESS * report["dim"] / 2:
         return []
     way_out = (
         "it was set, not trained" if report["training"] is None else "raise training.steps or training.polish_steps"
@@ -86,7 +96,7 @@ def _gradient_warnings(report: Document, num_data: int, training: Training) -> l
 
 def _hessian_warnings(report: Document, num_data: int) -> list[str]:
     least, greatest = report["hessian_min"], report["hessian_max"]
-    if least is None or least >= min(_NEGATIVE * abs(greatest), _OUTWEIGHED / _usual_nbeta(num_data)):
+    if least is None or not least < min(_NEGATIVE * abs(greatest), _OUTWEIGHED / _usual_nbeta(num_data)):
         return []
     return [f"w0 is a saddle point: the Hessian's eigenvalues reach from {least:.2g} to {greatest:.2g}"]
 
@@ -112,14 +122,18 @@ def value_and_grad(
 
 
 class Spectrum(NamedTuple):
-    """The ends of a Hessian's spectrum (None: not measured), and whether they are those of all d directions."""
+    """The ends of a Hessian's spectrum (None: not measured), and whether they are those of all d directions.
+
+    least_positive: the least eigenvalue above rounding; None where there is none, or the spectrum is not whole.
+    """
 
     least: float | None
     greatest: float | None
     is_whole: bool
+    least_positive: float | None = None
 
 
-def _extreme_eigenvalues(target: Target) -> Spectrum:
+def _extreme_eigenvalues(target: Target, kept_as: Dtype = "float64") -> Spectrum:
     """The least and the greatest eigenvalue of the Hessian of L_n at w0, by Lanczos.
 
     Ritz values lie between the true ends. m steps, every vector kept orthogonal to all others, find isolated
@@ -136,16 +150,22 @@ def _extreme_eigenvalues(target: Target) -> Spectrum:
     for step in range(num_steps):
         basis[step] = vector / np.linalg.norm(vector)
         vector = np.array(_hessian_vector(target, target.w0, jnp.asarray(basis[step])))
+        if not np.isfinite(vector).all():
+            return Spectrum(math.nan, math.nan, False)
         diagonal[step] = basis[step] @ vector
         size = np.linalg.norm(vector)
         for _ in range(2):  # once is not enough in floating point
             vector -= basis[: step + 1].T @ (basis[: step + 1] @ vector)
         off_diagonal[step] = np.linalg.norm(vector)
-        if off_diagonal[step] <= 1e-12 * size:
+        if off_diagonal[step] <= _ROUNDING * size:
             is_whole = True  # all that the first vector can reach, which is every eigenvalue that there is
             break
     ritz = eigvalsh_tridiagonal(diagonal[: step + 1], off_diagonal[:step])
-    return Spectrum(float(ritz[0]), float(ritz[-1]), is_whole)
+    size = np.abs(ritz).max()
+    ritz[np.abs(ritz) <= _ROUNDING * size] = 0.0
+    # A w0 that was rounded bends the flat directions, too.
+    curved = ritz[ritz > max(_ROUNDING, 4 * np.finfo(kept_as).eps) * size] if is_whole else ritz[:0]
+    return Spectrum(float(ritz[0]), float(ritz[-1]), is_whole, float(curved[0]) if curved.size else None)
 
 
 def _row_noise(target: Target) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lambda_hat.config.job import digest
-from lambda_hat.config.schema import Document
+from lambda_hat.config.schema import Document, Node
 from lambda_hat.estimation.temperatures import MIN_TEMPERATURES, Asymptotics, Pair, Point, fit, pairs
 from lambda_hat.launch.sweep import Sweep
 from lambda_hat.store.layout import write_json
@@ -59,7 +59,12 @@ class Curve:
         """The fit; None with fewer than four temperatures."""
         if len({point.nbeta for point in self.points}) < MIN_TEMPERATURES:
             return None
-        return fit(self.points, self.gamma, self.analyses[0]["dim"])
+        return fit(
+            self.points,
+            self.gamma,
+            self.analyses[0]["dim"],
+            _least_curvature(self.analyses[0].get("target_report", {})),
+        )
 
     def notes(self, found: Asymptotics | None) -> Iterator[str]:
         """Notes on the numbers."""
@@ -136,6 +141,14 @@ def _point(analysis: Document) -> Point | None:
     names = ("nbeta", "llc", "llc_mcse", "llc_variance", "llc_variance_mcse", "e1_minus_e3", "e1_minus_e3_mcse")
     values = [analysis[name] for name in names]
     return None if None in values else Point(*values)
+
+
+def _least_curvature(report: Node) -> float | None:
+    """The least eigenvalue of the Hessian above 0, if known; older reports hold the least of all only."""
+    if report.get("hessian_least_positive") is not None:
+        return report["hessian_least_positive"]
+    least = report.get("hessian_min")
+    return least if report.get("is_whole_spectrum", True) and least is not None and least > 0 else None
 
 
 def _plain(value: Any) -> Any:

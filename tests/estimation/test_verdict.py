@@ -213,7 +213,7 @@ def test_saddle() -> None:
 
 
 def test_rounding_of_eigenvalues_is_no_saddle() -> None:
-    assert not estimate(healthy(), setting(gamma=0.0, gradient_norm=0.0, hessian_min=-1e-12)).reasons
+    assert not estimate(healthy(), setting(gamma=1e-12, gradient_norm=0.0, hessian_min=-1e-12)).reasons
 
 
 def test_a_partial_spectrum_vouches_for_no_curvature() -> None:
@@ -224,13 +224,24 @@ def test_a_partial_spectrum_vouches_for_no_curvature() -> None:
     assert "w0 is no minimum" in only_reason(healthy(), part)
 
 
-def test_a_warning_of_the_build_is_judged_at_this_gamma() -> None:
-    """What the build says aloud holds for gamma = 1; the verdict measures w0 by the run's own posterior."""
-    warnings = ["w0 is a saddle point: the Hessian's eigenvalues reach from -0.001 to 3"]
-    tight = setting(gamma=100.0, hessian_min=-0.001, warnings=warnings)
-    loose = setting(gamma=1.0, hessian_min=-0.001, warnings=warnings)
-    assert not estimate(healthy(), tight).reasons
-    assert "w0 is a saddle point" in only_reason(healthy(), loose)
+SADDLE = "w0 is a saddle point: the Hessian's eigenvalues reach from -0.001 to 3"
+
+
+@pytest.mark.parametrize(
+    "warnings", [[SADDLE], ["the inputs do not span their 5 dimensions: the known lambda is off", SADDLE]]
+)
+def test_every_warning_of_the_target_is_a_reason(warnings: list[str]) -> None:
+    """Sees warnings that are shown at the build and never read by a verdict."""
+    found = estimate(healthy(), setting(gamma=100.0, hessian_min=-0.001, warnings=warnings))
+    assert list(found.reasons) == warnings
+    assert {reason.kind for reason in found.against} == {"question"}
+    nothing = {name: column[:, :0] for name, column in healthy().items()}
+    assert set(warnings) < set(estimate(nothing, setting(gamma=100.0, warnings=warnings)).reasons)
+
+
+def test_a_warning_is_not_told_twice() -> None:
+    """At gamma = 1 the verdict finds the saddle itself, with the numbers of this posterior."""
+    assert "outweighs a tenth of gamma = 1" in only_reason(healthy(), setting(hessian_min=-0.001, warnings=[SADDLE]))
 
 
 def test_a_virial_that_is_not_finite_is_said() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lambda_hat.config.job import Job, parse_job
-from lambda_hat.launch.table import agreements, read_rows, results_table
+from lambda_hat.launch.table import agreements, print_results, read_rows, results_table
 from lambda_hat.run.summary import duration, with_error
 from lambda_hat.store.layout import Store, write_status
 from tests.jobs import make_job
@@ -91,3 +91,28 @@ def test_a_value_is_shown_to_the_digits_of_its_error(value: float | None, error:
 @pytest.mark.parametrize(("seconds", "text"), [(4.21, "4.2 s"), (200.0, "3 min 20 s"), (7500.0, "2 h 05 min")])
 def test_a_duration_is_readable(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("reliable", [True, False])
+def test_a_contradicted_result_stands_out(
+    store_root: Path, two_runs: tuple[Job, Job], capsys: pytest.CaptureFixture[str], reliable: bool
+) -> None:
+    """Sees 97,416 called reliable, and the exact 10 beside it without a word."""
+    store = Store(store_root)
+    verdict = {"reliable": reliable, "reasons": [] if reliable else ["k-hat is 2: look"]}
+    exact = {"value": 10.0, "error": 0.0, "z": 317.3, "contradicts": True}
+    sound = {**exact, "value": 1.99, "z": -0.2, "contradicts": False}
+    publish(two_runs[0], store, exact_llc=1.99, exact=sound)
+    publish(two_runs[1], store, llc=97_416.0, llc_mcse=307.0, exact_llc=10.0, exact=exact, verdict=verdict)
+    print_results(read_rows(two_runs, store))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(two_runs[1].run_id + ": exact")]
+    assert "exact LLC 10: CONTRADICTED, the LLC is off by +9.741e+04 (+317.3 errors)" in line
+    assert ("the verdict gives no reason" in line) == reliable
+
+
+def test_an_rhat_of_stuck_chains_is_short(store_root: Path, two_runs: tuple[Job, Job]) -> None:
+    store = Store(store_root)
+    publish(two_runs[0], store, rhat=6135533749557314.0)
+    table = results_table(read_rows(two_runs[:1], store))
+    (column,) = [column for column in table.columns if column.header == "R-hat"]
+    assert list(column.cells) == ["6.1e+15"]

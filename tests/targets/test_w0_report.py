@@ -66,3 +66,53 @@ def test_row_noise_is_the_trace_of_the_covariance_of_the_rows_gradients() -> Non
     population = build(Quadratic(dim=20, gradient_noise=0.3), Population(n=100))
     assert population.report["row_noise"] == pytest.approx(20 * 0.3, rel=0.1)
     assert build(Quadratic(dim=20), Population(n=100)).report["row_noise"] == 0.0
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize("small", [1e-16, 1e-14])
+def test_rounding_is_no_least_eigenvalue(scale: float, small: float) -> None:
+    """Rows of badly scaled columns: Lanczos' least eigenvalue is rounding of the greatest, 1e16 times the true one."""
+    columns = np.random.default_rng(0).standard_normal((50, 3)) * scale * np.sqrt([1.0, 0.5, small])
+    with jax.enable_x64(True):
+        hessian = columns.T @ columns / 50
+        data = Curvatures(curvatures=jnp.asarray(np.linalg.eigvalsh(hessian)))
+        spectrum = _extreme_eigenvalues(Target(jnp.zeros(3), data, Quadratic(dim=3), 100))
+    assert spectrum.least == 0.0
+    assert spectrum.least_positive == pytest.approx(np.sort(np.linalg.eigvalsh(hessian))[1], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("curvatures", "expected"),
+    [([0.0, 0.0], None), ([-1.0, 2.0], 2.0), ([1e-6] * 4 + [1.0] * 20, 1e-6), ([0.0] * 30 + [1e-4, 0.1, 10.0], 1e-4)],
+)
+def test_the_least_curvature_above_rounding_is_found_among_flat_directions(
+    curvatures: list[float], expected: float | None
+) -> None:
+    with jax.enable_x64(True):
+        data = Curvatures(curvatures=jnp.asarray(curvatures))
+        target = Target(jnp.zeros(len(curvatures)), data, Quadratic(dim=len(curvatures)), 100)
+        found = _extreme_eigenvalues(target).least_positive
+    assert found == (None if expected is None else pytest.approx(expected, rel=1e-3))
+
+
+@pytest.mark.parametrize("curvature", [np.nan, np.inf])
+def test_what_is_not_finite_at_w0_is_listed(curvature: float) -> None:
+    """JSON has null for it and for what was not examined. Sees a NaN gradient turn into "no gradient" in the file."""
+    with jax.enable_x64(True):
+        data = Curvatures(curvatures=np.array([1.0, curvature]))
+        report = examine(Quadratic(dim=2), data, np.zeros(2), 100, Training()).report
+    assert {"gradient_norm", "row_noise"} & set(report["not_finite"]) or not np.isfinite(report["loss"])
+    with jax.enable_x64(True):
+        sound = examine(Quadratic(dim=2), Curvatures(curvatures=np.ones(2)), np.zeros(2), 100, Training())
+    assert sound.report["not_finite"] == []
+
+
+def test_curvature_along_the_gradient_makes_it_harmless() -> None:
+    """Every warning is a reason against each run, so that none is given where the spectrum vouches for w0."""
+    with jax.enable_x64(True):
+        stiff = examine(Quadratic(dim=2), Curvatures(curvatures=np.full(2, 50.0)), np.full(2, 1e-4), 1000, Training())
+        soft = examine(
+            Quadratic(dim=2), Curvatures(curvatures=np.array([50.0, 0.0])), np.full(2, 1e-4), 1000, Training()
+        )
+    assert not stiff.report["warnings"]
+    assert soft.report["warnings"]

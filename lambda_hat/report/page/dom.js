@@ -138,8 +138,19 @@ function corrected({ importance, bias }) {
   if (importance && isNumber(importance.llc)) {
     return { llc: importance.llc, mcse: importance.mcse, words: `corrected by importance weights, k-hat ${number(importance.khat, 2)}` };
   }
-  if (bias && isNumber(bias.llc)) return { llc: bias.llc, mcse: bias.llc_mcse, words: "without the bias of the step" };
+  if (bias && isNumber(bias.llc) && bias.first_order !== false) return { llc: bias.llc, mcse: bias.llc_mcse, words: "without the bias of the step" };
   return null;
+}
+
+// Words for an estimate that the exact value contradicts, whatever its verdict; null otherwise.
+function contradiction({ llc, exact, verdict }) {
+  if (!exact || !exact.contradicts) return null;
+  const doubt = verdict.reliable ? ", and the verdict gives no reason" : "";
+  return `Contradicted by the exact LLC ${number(exact.value, 5)}: off by ${number(llc - exact.value, 4)}${isNumber(exact.z) ? `, ${fixed(exact.z, 1)} errors` : ""}${doubt}.`;
+}
+
+function rhatText(value) {
+  return isNumber(value) && Math.abs(value) >= 100 ? number(value, 2) : fixed(value, 3);
 }
 
 function zChip(z) {

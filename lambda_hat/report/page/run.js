@@ -41,6 +41,7 @@ function runContent(run) {
   return [
     el("p", { class: "lead" }, badge(verdictOf(run)), problemName(problemOf(run)), poolOf(run).setting && el("span", { class: "muted" }, poolOf(run).setting), el("span", { class: "muted" }, `seed ${run.seed ?? "?"}`)),
     run.state !== "finished" && ending(run),
+    found && contradiction(found) && el("p", { class: "warning" }, contradiction(found)),
     found && headline(run),
     found && found.verdict.reasons.length > 0 && el("ul", { class: "reasons" }, found.verdict.reasons.map((reason) => el("li", {}, said(reason)))),
     pictures(run),
@@ -58,7 +59,7 @@ function headline(run) {
     "div", { class: "tiles" },
     tile("LLC", withError(found.llc, found.llc_mcse), found.llc_interval90 ? `90 %: ${number(found.llc_interval90[0])} to ${number(found.llc_interval90[1])}` : "no error"),
     reference && tile(reference.pool === null ? "Exact" : "Reference", number(reference.llc, 5), reference.pool === run.pool ? "this run's own setting" : `z = ${fixed(zOf(run), 1)}`),
-    tile("R-hat", fixed(found.rhat, 4), `bulk ESS ${count(found.ess_bulk)}, tail ${count(found.ess_tail)}`),
+    tile("R-hat", rhatText(found.rhat), `bulk ESS ${count(found.ess_bulk)}, tail ${count(found.ess_tail)}`),
     tile("Cost", `${count(found.fge)} FGE`, `${duration(found.seconds.computing)}, ${plural(found.num_chains, "chain")} × ${count(found.num_draws)} draws`),
   );
 }
@@ -152,7 +153,7 @@ function openComparison(runs) {
     ["LLC", (run) => run.analysis && withError(run.analysis.llc, run.analysis.llc_mcse)],
     ["z", (run) => zChip(zOf(run))],
     ["verdict", (run) => badge(verdictOf(run))],
-    ["R-hat", (run) => run.analysis && fixed(run.analysis.rhat, 4)],
+    ["R-hat", (run) => run.analysis && rhatText(run.analysis.rhat)],
     ["bulk ESS", (run) => run.analysis && count(run.analysis.ess_bulk)],
     ["FGE", (run) => run.analysis && count(run.analysis.fge)],
     ["seconds", (run) => run.analysis && duration(run.analysis.seconds.computing)],

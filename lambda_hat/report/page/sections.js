@@ -16,11 +16,13 @@ function glance() {
   const bad = DATA.runs.length - estimates - live;
   const compared = DATA.problems.flatMap((problem) => problem.pools).filter((pool) => isNumber(pool.z));
   const near = compared.filter((pool) => Math.abs(pool.z) <= 3).length;
+  const wrong = DATA.runs.filter((run) => run.analysis && contradiction(run.analysis));
   const sum = (of) => DATA.runs.reduce((total, run) => total + (run.analysis ? of(run.analysis) || 0 : 0), 0);
   return [
     el("div", { class: "tiles" },
       tile("Runs with an estimate", `${estimates.toLocaleString("en")} of ${DATA.runs.length.toLocaleString("en")}`, plural(DATA.problems.length, "target") + ", " + plural(SAMPLERS.length, "sampler")),
       tile("Reliable", estimates ? `${reliable.toLocaleString("en")} of ${estimates.toLocaleString("en")}` : "–", reliable < estimates ? "the others' reasons are under Verdicts" : "no reason against any"),
+      wrong.length > 0 && tile("Contradicted by an exact LLC", wrong.length.toLocaleString("en"), `${wrong.filter((run) => run.analysis.verdict.reliable).length} of them without a reason`, "is-bad"),
       compared.length > 0 && tile("Within ±3 of the reference", `${near} of ${compared.length}`, "settings, seeds pooled"),
       (bad > 0 || live > 0) && tile(bad ? "Without a result" : "Under way", String(bad || live), bad && live ? `${live} under way` : bad ? "see Failures" : "render the page again later", bad ? "is-bad" : ""),
       tile("Computation", duration(sum((found) => found.seconds.computing)), `${count(sum((found) => found.fge))} FGE`)),
@@ -135,12 +137,12 @@ function runsSection() {
         cell: (run) => [run.analysis ? withError(run.analysis.llc, run.analysis.llc_mcse) : "–", el("div", { class: "narrow" }, zChip(zOf(run)), badge(verdictOf(run)))],
       },
       ...(hasReference ? [{ name: "z", words: "distance from the reference in combined errors", numeric: true, wide: true, value: zOf, cell: (run) => zChip(zOf(run)) }] : []),
-      measured("R-hat", "rank-normalised R-hat", (found) => found.rhat, (found) => fixed(found.rhat, 3), { wide: true }),
+      measured("R-hat", "rank-normalised R-hat", (found) => found.rhat, (found) => rhatText(found.rhat), { wide: true }),
       measured("ESS", "bulk effective sample size", (found) => found.ess_bulk, (found) => count(found.ess_bulk), { wide: true }),
       measured("FGE", "full-gradient evaluations", (found) => found.fge, (found) => count(found.fge), { wide: true }),
       measured("Seconds", "of computation, compilation not", (found) => found.seconds.computing, (found) => number(found.seconds.computing, 3), { wide: true }),
       measured("MCSE² × FGE", "work-normalised variance: lower is better", (found) => found.work_normalised_variance, (found) => count(found.work_normalised_variance), { wide: true }),
-      { name: "Verdict", value: (run) => Object.keys(VERDICTS).indexOf(verdictOf(run)), cell: (run) => badge(verdictOf(run)), wide: true },
+      { name: "Verdict", value: (run) => Object.keys(VERDICTS).indexOf(verdictOf(run)), cell: (run) => [badge(verdictOf(run)), run.analysis && contradiction(run.analysis) && el("small", { class: "z is-far" }, "contradicted")], wide: true },
     ],
   });
   const haystack = DATA.runs.map((run) => [run.id, problemName(problemOf(run)), problemOf(run).target, poolOf(run).name, `seed=${run.seed}`, verdictOf(run), run.reason, ...(run.analysis ? run.analysis.verdict.reasons : [])].join(" ").toLowerCase());

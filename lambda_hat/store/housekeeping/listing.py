@@ -14,9 +14,8 @@ from lambda_hat.store.layout import RunRef, Store
 from lambda_hat.store.records import model_and_data
 
 _COLUMNS = (
-    "run", "target", "sampler", "state", "error", "llc", "llc_mcse", "verdict.reliable", "time", "sweep", "experiment",
-    "config.model._target_", "config.data._target_", "config.data.name",
-    "config.data.path",
+    "run", "target", "sampler", "state", "error", "llc", "llc_mcse", "verdict.reliable", "exact.contradicts", "time",
+    "sweep", "experiment", "config.model._target_", "config.data._target_", "config.data.name", "config.data.path",
 )  # fmt: skip
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 # What the files of a run's folder are, by how their names begin.
@@ -172,7 +171,8 @@ def _entry(row: Document) -> Entry:
         data = {field: row[f"config.data.{field}"] for field in ("_target_", "name", "path")}
         label = "-".join(model_and_data({"model": {"_target_": row["config.model._target_"]}, "data": data}))
     names = ("run", "target", "sampler", "state", "error", "llc", "llc_mcse", "time", "sweep", "experiment")
-    return {**{name: row[name] for name in names}, "label": label, "reliable": row["verdict.reliable"]}
+    judged = {"reliable": row["verdict.reliable"], "contradicted": row["exact.contradicts"]}
+    return {**{name: row[name] for name in names}, "label": label, **judged}
 
 
 def _children(folder: Path) -> list[Path]:

@@ -74,6 +74,12 @@ def test_own_data_are_called_by_their_file(store_root: Path) -> None:
     assert entry["label"] == "mlp-My rows.npz"
 
 
+@pytest.mark.parametrize("contradicts", [True, False])
+def test_ls_marks_a_result_that_an_exact_value_contradicts(shelf: Shelf, contradicts: bool) -> None:
+    finish(shelf.jobs[0], shelf.store, exact={"value": 9.0, "error": 0.0, "z": -500.0, "contradicts": contradicts})
+    assert ("CONTRADICTED" in shelf.command("ls")) == contradicts
+
+
 @pytest.mark.parametrize(("text", "ago"), [("2d", 2 * DAY), ("1.5h", 5400.0), ("30m", 1800.0), ("1w", 7 * DAY)])
 def test_an_age_is_a_moment(text: str, ago: float) -> None:
     assert moment(text) == pytest.approx(time.time() - ago, abs=60)
