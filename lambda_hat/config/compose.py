@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lambda_hat.config.job import Job, parse_job
 from lambda_hat.config.presets import config_dir
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, without_secrets
 
 _OURS = ("lambda_hat", "launch", "hydra_plugins")
 OverrideSet = tuple[Override, ...]
@@ -249,7 +249,7 @@ def one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, preset = error.missing_cfg_file.rpartition("/")
         return f"{group}: needs one of {', '.join(error.options)}, got {preset!r}"
-    return " ".join(str(error).split())
+    return without_secrets(" ".join(str(error).split()))
 
 
 def command_lines(config_name: str, arguments: list[str]) -> list[CommandLine]:
