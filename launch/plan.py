@@ -72,7 +72,7 @@ def plan_jobs(jobs: Iterable[Job], store: Store, name: str | None = None) -> Pla
             unbuilt[job.target_id] = job
     name = name or f"{jobs[0].store.experiment}-{_digest(distinct)}"
     if not is_name(name):
-        raise ConfigError([f"store.experiment: {NAMES}, got {name!r}"])
+        raise ConfigError([f"store.experiment: {NAMES}, got {jobs[0].store.experiment!r}"])
     return Plan(name, tuple(distinct.values()), found, len(jobs) - len(distinct), tuple(unbuilt.values()))
 
 

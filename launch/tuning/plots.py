@@ -252,10 +252,7 @@ def _comparison(by_method: Mapping[str, Sequence[Document]], title: str) -> Figu
             objectives += list(best)
     left.axhline(reference, color="0.3", lw=1)
     low, high = _limits(reference, [row["llc"] for rows in by_method.values() for row in rows])
-    for index, row, x in places:
-        if row["llc"] is not None and not low <= row["llc"] <= high:
-            edge, marker = (0.97, "^") if row["llc"] > high else (0.03, "v")
-            left.plot([x], [edge], marker, ms=5, color=f"C{index}", transform=left.get_xaxis_transform())
+    _mark_beyond(left, places, low, high)
     left.set(title="LLC of each trial, and the reference\n(arrow: beyond the axis, ×: none)", ylim=(low, high))
     left.set_xlim(-0.5, len(by_method) - 0.5)
     left.ticklabel_format(axis="y", useOffset=False)
@@ -270,6 +267,14 @@ def _comparison(by_method: Mapping[str, Sequence[Document]], title: str) -> Figu
         axes.title.set_fontsize("small")
     _entitle(figure, title)
     return figure
+
+
+def _mark_beyond(axes: Axes, places: Sequence[tuple[int, Document, float]], low: float, high: float) -> None:
+    """An arrow for each LLC that is off the axis, (colour, trial, x)."""
+    for colour, row, x in places:
+        if not low <= row["llc"] <= high:
+            edge, marker = (0.97, "^") if row["llc"] > high else (0.03, "v")
+            axes.plot([x], [edge], marker, ms=5, color=f"C{colour}", transform=axes.get_xaxis_transform())
 
 
 def _limits(reference: float, llcs: Sequence[float | None]) -> tuple[float, float]:

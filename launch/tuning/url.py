@@ -55,4 +55,5 @@ def _parsed(url: str) -> URL | None:
 
 def dashboard_line(url: str) -> str:
     """How to look at the studies in a browser."""
-    return f"dashboard: optuna-dashboard '{masked(url)}'   (pip install optuna-dashboard)"
+    needs = "optuna-dashboard" if url.startswith("sqlite") else "optuna-dashboard 'lambda-hat[postgres]'"
+    return f"dashboard: optuna-dashboard '{masked(url)}'   (pip install {needs})"
