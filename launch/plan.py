@@ -12,6 +12,10 @@ from lambda_hat.store.layout import Store
 from lambda_hat.store.records import config_fields, model_and_data, varying, words
 from lambda_hat.store.runs import finished
 
+# What a name needs, for :func:`is_name`.
+NAMES = "needs letters, digits, '.', '_' and '-' only, the first a letter or a digit, at most 120 of them"
+_LONGEST_NAME = 120
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -67,9 +71,14 @@ def plan_jobs(jobs: Iterable[Job], store: Store, name: str | None = None) -> Pla
         elif job.target_id not in unbuilt and store.read_meta(job.target_id) is None:
             unbuilt[job.target_id] = job
     name = name or f"{jobs[0].store.experiment}-{_digest(distinct)}"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ConfigError([f"store.experiment: needs letters, digits, '.', '_' and '-' only, got {name!r}"])
+    if not is_name(name):
+        raise ConfigError([f"store.experiment: {NAMES}, got {jobs[0].store.experiment!r}"])
     return Plan(name, tuple(distinct.values()), found, len(jobs) - len(distinct), tuple(unbuilt.values()))
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` can name a folder of the store, and so a sweep or a session."""
+    return len(text) <= _LONGEST_NAME and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) is not None
 
 
 def label(job: Job) -> str:

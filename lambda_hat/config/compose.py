@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lambda_hat.config.job import Job, parse_job
 from lambda_hat.config.presets import config_dir
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, near_miss, without_secrets
 
 _OURS = ("lambda_hat", "launch", "hydra_plugins")
 OverrideSet = tuple[Override, ...]
@@ -134,6 +134,7 @@ class Composer:
     def _load(self, choices: OverrideSet, lines: Sequence[str]) -> DictConfig:
         faults = [
             f"{override.key_or_group}: needs one of {', '.join(presets)}, got {override.value()!r}"
+            f"{near_miss(str(override.value()), presets)}"
             for override in choices
             if (presets := self._presets_of(override.key_or_group))
             and isinstance(override.value(), str)
@@ -249,7 +250,7 @@ def one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, preset = error.missing_cfg_file.rpartition("/")
         return f"{group}: needs one of {', '.join(error.options)}, got {preset!r}"
-    return " ".join(str(error).split())
+    return without_secrets(" ".join(str(error).split()))
 
 
 def command_lines(config_name: str, arguments: list[str]) -> list[CommandLine]:

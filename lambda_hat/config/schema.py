@@ -1,9 +1,11 @@
 """Value types with their ranges, the plain nodes of a job, and the mark of a schema class. No JAX here."""
 
 import dataclasses
+import difflib
 import importlib
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -40,6 +42,19 @@ class ConfigError(ValueError):
     def __init__(self, faults: list[str]):
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+def near_miss(word: str, known: Iterable[str]) -> str:
+    """``; did you mean ...?``, or nothing if no word of ``known`` is near ``word``."""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), list(names), 1)
+    near += [name for name in names if sorted(name) == sorted(word.lower())]  # letters changed places
+    return f"; did you mean {names[near[0]]}?" if near else ""
+
+
+def without_secrets(text: str) -> str:
+    """``text``, about to be shown, without the rest of each URL that may hold a password."""
+    return re.sub(r"://(?=\S*(?:@|pass))\S*", "://***", text, flags=re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

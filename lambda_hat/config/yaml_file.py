@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lambda_hat.config.compose import one_line
 from lambda_hat.config.presets import config_dir, presets_of
-from lambda_hat.config.schema import ConfigError, Document, Node
+from lambda_hat.config.schema import ConfigError, Document, Node, without_secrets
 
 # Below it keys are written as on the command line, and dots are part of them.
 OVERRIDES = "overrides"
@@ -65,9 +65,11 @@ def apply_sets(document: Document, sets: Iterable[str]) -> None:
                 raise ValueError("one value")
             _put(document, _parts(key), override.value())
         except (HydraException, ValueError) as error:
-            faults.append(f"--set {text}: needs the form key=value with one value ({str(error).splitlines()[0]})")
+            faults.append(
+                f"--set {without_secrets(text)}: needs the form key=value with one value ({str(error).splitlines()[0]})"
+            )
         except (LookupError, TypeError):
-            faults.append(f"--set {text}: has no place: there is no {key.rpartition('.')[0] or key}")
+            faults.append(f"--set {without_secrets(text)}: has no place: there is no {key.rpartition('.')[0] or key}")
     if faults:
         raise ConfigError(faults)
 

@@ -35,9 +35,10 @@ def tune_file(
 
 def _run(document: Document, launcher: Document, loader: ConfigLoader, *, dry_run: bool, resume: bool) -> None:
     session = prepare(parse_tuning(document), backend_from(launcher), Composer(loader, "sample"), resume=resume)
-    if dry_run:
-        print_plan(session)
-        return
-    from lambda_hat.launch.tuning.driver import drive  # Optuna takes half a second, which a dry run spares
+    from lambda_hat.launch.tuning.driver import check, drive  # Optuna takes half a second, which refusals spare
 
-    drive(session)
+    if dry_run:
+        check(session)
+        print_plan(session)
+    else:
+        drive(session)

@@ -14,7 +14,7 @@ from typing import TypeVar
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy import Engine, create_engine, exc, text
+from sqlalchemy import Engine, create_engine, exc, inspect, text
 
 from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.tuning.url import masked
@@ -47,8 +47,8 @@ class Database:
         self._reporter = reporter
         try:
             self._engine, rdb = self._open()
-        except exc.SQLAlchemyError as error:
-            raise ConfigError([f"optuna.storage: cannot open {masked(url)}: {_first_line(error)}"]) from error
+        except (exc.SQLAlchemyError, sqlite3.Error) as error:
+            raise _unopened(url, error) from error
         self._engines = (self._engine, rdb.engine)
         self.storage: BaseStorage = optuna.storages.get_storage(rdb)
 
@@ -116,6 +116,27 @@ class Database:
     def close(self) -> None:
         for engine in self._engines:
             engine.dispose()
+
+
+def has_studies(url: str) -> bool:
+    """Whether there is a database with Optuna's tables; asks, and changes nothing.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    if url.startswith("sqlite") and not Path(url.removeprefix("sqlite:///")).exists():
+        return False
+    engine = create_engine(url)
+    try:
+        return inspect(engine).has_table("studies")
+    except exc.SQLAlchemyError as error:
+        raise _unopened(url, error) from error
+    finally:
+        engine.dispose()
+
+
+def _unopened(url: str, error: Exception) -> ConfigError:
+    return ConfigError([f"optuna.storage: cannot open {masked(url)}: {_first_line(error)}"])
 
 
 def _choose_journal(path: Path) -> None:

@@ -17,7 +17,11 @@ def definition(tuning: Tuning, case: Case, method: Method) -> Document:
         "sampler": method.config["sampler"],
         "objective": _given(tuning.optuna.objective),
         "trial budget": {name: value for name, value in method.config["budget"].items() if value is not None},
-        "reference": {"run": case.reference.run_id, "budget": _given(case.reference.budget)},
+        "reference": (
+            {"exact": True}
+            if case.is_exact
+            else {"run": case.reference.run_id, "budget": _given(case.reference.budget)}
+        ),
     }
 
 

@@ -15,7 +15,15 @@ from lambda_hat.config.schema import Document
 from lambda_hat.launch.sweep import OVER, RunState
 from lambda_hat.launch.tuning.measure import Measured, Valued, measured, rung_reached, rungs
 from lambda_hat.launch.tuning.problems import Case
-from lambda_hat.launch.tuning.record import Reference, metrics_of, trial_folder, write_metrics, write_reference
+from lambda_hat.launch.tuning.progress import progress_line
+from lambda_hat.launch.tuning.record import (
+    Reference,
+    metrics_of,
+    trial_folder,
+    write_exact,
+    write_metrics,
+    write_reference,
+)
 from lambda_hat.launch.tuning.schema import Tuning
 from lambda_hat.launch.tuning.study import Study
 from lambda_hat.launch.tuning.trial import LiveTrial
@@ -84,7 +92,6 @@ class Tuner:
     _leaving: dict[str, dict[str, Job]] = field(default_factory=dict)
     _next_question: float = 0.0
     _next_round: dict[str, float] = field(default_factory=dict)
-    _num_ended: int = 0
 
     def run(self) -> None:
         """Return when every study is full or a signal asks to stop."""
@@ -110,8 +117,8 @@ class Tuner:
                 for study in tuned.studies:
                     self._advance(tuned, study, states, ask=ask)
         self._send()
-        live = sum(len(study.live) for study in self._studies())
-        self.reporter.status(f"{self._num_ended} trials have ended, {live} are in flight")
+        to_be_made = [tuned.reference is None and tuned.failure is None for tuned in self.problems]
+        self.reporter.status(progress_line(to_be_made, self._studies(), self.tuning.optuna.max_trials_per_method))
         return all(tuned.failure is not None or self._is_full(tuned) for tuned in self.problems)
 
     def _studies(self) -> list[Study]:
@@ -138,14 +145,13 @@ class Tuner:
 
     def _settle_reference(self, tuned: TunedProblem, state: RunState | None) -> None:
         job = tuned.case.reference
-        if finished(self.store, job.target_id, job.run_id, job.budget) is not None:
+        if tuned.case.is_exact and (meta := self.store.read_meta(job.target_id)) is not None:
+            self._know(tuned, meta)
+        elif finished(self.store, job.target_id, job.run_id, job.budget) is not None:
             analysis = self.store.read_analysis(job.target_id, job.run_id) or {}
             tuned.reference = write_reference(tuned.folder, analysis)
             if tuned.reference is None:
                 tuned.failure = f"its reference {job.run_id} has no finite LLC"
-            else:
-                for study in tuned.studies:
-                    study.open()
         elif state is not None and self._is_over(state):
             if _is_unbegun(state):
                 self._queue(job)
@@ -154,8 +160,24 @@ class Tuner:
                 self._queue(job)
             else:
                 tuned.failure = f"its reference {job.run_id} {state.condition.state}: {state.condition.reason}"
+        if tuned.reference is not None:
+            for study in tuned.studies:
+                study.open()
         if tuned.failure is not None:
-            self.reporter.line(f"{tuned.case.name}: {tuned.failure}")
+            self.reporter.line(f"{tuned.case.title}: {tuned.failure}")
+
+    def _know(self, tuned: TunedProblem, meta: Document) -> None:
+        """Compare with the value that the model knows of its target, which ``meta`` describes."""
+        job = tuned.case.reference
+        nbeta, gamma = job.posterior.resolve_nbeta(meta["num_data"]), job.posterior.gamma
+        value = job.model.exact_llc(nbeta, gamma, meta["report"])
+        if value is None:
+            tuned.failure = (
+                f"execution.reference: exact needs a model that knows its LLC at nbeta = {nbeta:.6g} and gamma = "
+                f"{gamma:g}, and this one does not; name a sampler, such as reference or hmc"
+            )
+        else:
+            tuned.reference = write_exact(tuned.folder, job.target_id, value)
 
     def _advance(self, tuned: TunedProblem, study: Study, states: dict[str, RunState], *, ask: bool) -> None:
         """One study: tell, prune, refill."""
@@ -184,14 +206,17 @@ class Tuner:
             if state is not None:
                 self._judge(tuned, study, live, state)
         elif state.status.get("error_type") == "NonFinite":
+            live.failure = f"diverged: {_first_line(state)}"
             self._tell(tuned, study, live, "COMPLETE", None)
         elif state.condition.state == "finished" or _is_unbegun(state):
             self._queue(live.job)  # a longer trial of a run that is done, or one that was stopped on the way
         elif "traceback" in state.status or live.retries >= self.tuning.execution.max_retries:
-            self.reporter.line(f"{study.name} trial {live.number} {state.condition.state}: {_first_line(state)}")
+            live.failure = f"{state.condition.state}: {_first_line(state)}"
+            self.reporter.line(f"{_name(tuned, study, live)} {live.failure}")
             self._tell(tuned, study, live, "FAIL", None)
         else:
-            self.reporter.line(f"{study.name} trial {live.number} is tried again: {_first_line(state)}")
+            live.failure = f"{state.condition.state}: {_first_line(state)}"
+            self.reporter.line(f"{_name(tuned, study, live)} is tried again: {_first_line(state)}")
             metrics = self._record(tuned, study, live, "FAIL", None)
             study.retry(live, metrics)
 
@@ -221,7 +246,6 @@ class Tuner:
     def _tell(self, tuned: TunedProblem, study: Study, live: LiveTrial, state: str, found: Measured | None) -> None:
         metrics = self._record(tuned, study, live, state, found)
         study.tell(live, state, metrics["value"], metrics)
-        self._num_ended += 1
 
     def _record(
         self, tuned: TunedProblem, study: Study, live: LiveTrial, state: str, found: Measured | None
@@ -259,6 +283,10 @@ class Tuner:
             if live.job.run_id not in self.runs.ended([live.job]):
                 return
         self._tell(tuned, study, live, "PRUNED", None)
+
+
+def _name(tuned: TunedProblem, study: Study, live: LiveTrial) -> str:
+    return f"{tuned.case.title}: {study.method.name} trial {live.number}"
 
 
 def _is_unbegun(state: RunState) -> bool:

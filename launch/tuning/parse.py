@@ -6,7 +6,10 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from lambda_hat.config.schema import ConfigError, Node
+from lambda_hat.config.presets import config_dir, presets_of
+from lambda_hat.config.schema import ConfigError, Node, near_miss, without_secrets
+from lambda_hat.config.yaml_file import read_document
+from lambda_hat.launch.tuning.problems import no_such_field
 from lambda_hat.launch.tuning.schema import (
     Budgets,
     Concurrency,
@@ -59,6 +62,10 @@ def _gone(node: Any, path: str = "") -> list[tuple[str, str]]:
 
 def _sentence(loc: tuple[int | str, ...], item: Any) -> str:
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+    if len(loc) > 2 and loc[0] == "search_space":  # a dimension of a field that does not exist can only be wrong
+        unknown = _unknown_field(str(loc[1]), str(loc[2]))
+        if unknown is not None:
+            return unknown
     if item["type"] == "missing":
         return f"{key}: is missing"
     if item["type"] == "unexpected_keyword_argument":
@@ -66,9 +73,17 @@ def _sentence(loc: tuple[int | str, ...], item: Any) -> str:
         schema = _SCHEMAS.get(parent[-1], Dimension) if parent and parent[0] != "search_space" else Dimension
         schema = schema if parent else Tuning
         schema = Problem if parent[:1] == ["problems"] else schema
-        return f"{key}: no such key; it can be one of {', '.join(one.name for one in fields(schema))}"
+        names = [one.name for one in fields(schema)]
+        return f"{key}: no such key{near_miss(str(item['loc'][-1]), names)}; it can be one of {', '.join(names)}"
     message = item["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[:1].lower()}{message[1:]}, got {item['input']!r}"
+    return f"{key}: {message[:1].lower()}{message[1:]}, got {without_secrets(repr(item['input']))}"
+
+
+def _unknown_field(method: str, name: str) -> str | None:
+    """Why a search space cannot have the field ``name``, by the sampler's preset."""
+    if method not in presets_of("sampler"):
+        return None
+    return no_such_field(method, name, read_document(config_dir() / "sampler" / f"{method}.yaml"))
 
 
 # By the last part of a key's path.

@@ -2,16 +2,17 @@
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from lambda_hat.config.compose import Composer, Config
-from lambda_hat.config.job import Job, parse_job
-from lambda_hat.config.schema import ConfigError, Document
+from lambda_hat.config.job import Job, canonical, digest, parse_job
+from lambda_hat.config.presets import presets_of
+from lambda_hat.config.schema import ConfigError, Document, near_miss
 from lambda_hat.config.yaml_file import flatten, override_text
-from lambda_hat.launch.plan import target_label
-from lambda_hat.launch.tuning.schema import Budgets, Dimension, Problem, Tuning
+from lambda_hat.launch.plan import settings, target_label
+from lambda_hat.launch.tuning.schema import EXACT, Budgets, Dimension, Problem, Tuning
 
 DRAWS = "draws"  # the one field of a search space that is not the sampler's
 _OLDER_LENGTHS = ("length", "budget.draws")
@@ -22,6 +23,7 @@ _TAKEN = {
 }  # fmt: skip
 
 Params = Mapping[str, Any]
+_LONGEST_TITLE = 60
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,17 @@ class Case:
 
     Args:
         name: The name of its folder, derived from target, posterior, chains, seed and reference.
-        reference: The run that its trials are compared with.
+        reference: The run that its trials are compared with; if ``is_exact``, the first trial, which builds the target.
         methods: The methods to tune on it.
+        is_exact: Trials are compared with the value that the model knows.
+        title: Its name for people: the model, the data, and in what it differs from the other problems.
     """
 
     name: str
     reference: Job
     methods: list[Method]
+    is_exact: bool = False
+    title: str = ""
 
 
 def compose_cases(composer: Composer, tuning: Tuning) -> list[Case]:
@@ -96,25 +102,47 @@ def compose_cases(composer: Composer, tuning: Tuning) -> list[Case]:
     faults += [f"problems: needs distinct ones, got {name} twice" for name in set(names) if names.count(name) > 1]
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
-    return cases
+    return _titled(cases)
+
+
+def _titled(cases: Sequence[Case]) -> list[Case]:
+    differences = settings([case.reference for case in cases])
+    titles = [f"{target_label(case.reference)} {words}".strip() for case, words in zip(cases, differences, strict=True)]
+    short = [title if len(title) <= _LONGEST_TITLE else f"{title[: _LONGEST_TITLE - 3]}..." for title in titles]
+    return [
+        replace(case, title=title if short.count(title) == 1 else f"{title} ({case.name[-8:]})")
+        for case, title in zip(cases, short, strict=True)
+    ]
 
 
 def _case(composer: Composer, tuning: Tuning, problem: Problem) -> Case:
     arguments = list(_arguments(problem))
-    budgets = tuning.execution.budget
-    reference = parse_job(
-        _config(composer, tuning, [*arguments, f"sampler={tuning.execution.reference}"], _hmc(budgets))
-    )
+    budgets, reference_sampler = tuning.execution.budget, tuning.execution.reference
+    is_exact = reference_sampler == EXACT
+    first = _Choice("methods", tuning.methods[0]) if is_exact else _Choice("execution.reference", reference_sampler)
+    reference = parse_job(_config(composer, tuning, arguments, first, _trial(budgets) if is_exact else _hmc(budgets)))
     methods: list[Method] = []
     faults: list[str] = []
     for name in tuning.methods:
-        config = _config(composer, tuning, [*arguments, f"sampler={name}"], _trial(budgets))
+        config = _config(composer, tuning, arguments, _Choice("methods", name), _trial(budgets))
         method = Method(name, config, tuning.search_space[name])
         faults += _faults(method)
         methods.append(method)
     if faults:
         raise ConfigError(faults)
-    return Case(f"{target_label(reference)}-{reference.run_id[-8:]}", reference, methods)
+    identity = reference.run_id
+    if is_exact:
+        reference = methods[0].job(methods[0].preset())
+        of_posterior = {"posterior": canonical(reference.posterior), "num_chains": reference.num_chains}
+        identity = digest(EXACT, {**of_posterior, "seed": reference.seed}, [reference.target_id])
+    return Case(f"{target_label(reference)}-{identity[-8:]}", reference, methods, is_exact)
+
+
+class _Choice(NamedTuple):
+    """A preset of ``conf/sampler``, and the key that chose it."""
+
+    key: str
+    preset: str
 
 
 def _arguments(problem: Problem) -> Iterator[str]:
@@ -131,12 +159,23 @@ def _arguments(problem: Problem) -> Iterator[str]:
         yield override_text(key, value)
 
 
-def _config(composer: Composer, tuning: Tuning, arguments: list[str], budget: Document) -> Config:
-    (overrides,) = composer.expand(arguments)
-    config = composer.config(overrides)
+def _config(composer: Composer, tuning: Tuning, arguments: list[str], choice: _Choice, budget: Document) -> Config:
+    (overrides,) = composer.expand([*arguments, override_text("sampler", choice.preset)])
+    try:
+        config = composer.config(overrides)
+    except ConfigError as error:
+        raise ConfigError([_of_choice(fault, choice) for fault in error.faults]) from error
     config["budget"] = budget
     config["store"] = {"root": tuning.store.root, "experiment": f"tune-{tuning.store.namespace}", "plots": "none"}
     return config
+
+
+def _of_choice(fault: str, choice: _Choice) -> str:
+    """``fault`` under the key by which the session chose the sampler."""
+    if not fault.startswith("sampler: needs one of"):
+        return fault
+    known = [*presets_of("sampler"), *([EXACT] if choice.key == "execution.reference" else [])]
+    return f"{choice.key}: no such sampler: {choice.preset}{near_miss(choice.preset, known)}"
 
 
 def _hmc(budgets: Budgets) -> Document:
@@ -151,22 +190,40 @@ def _faults(method: Method) -> list[str]:
     """Faults of a search space, by the sampler's own schema at both ends of every dimension."""
     faults: list[str] = []
     older = _older_names(method)
-    sampler = [name for name in method.config["sampler"] if name != "_target_"]
     for name in method.space:
-        where = f"search_space.{method.name}.{name}"
         if name in older and name != DRAWS:
             new = older[name].replace("sampler.", "").replace("budget.", "")
-            faults.append(f"{where}: is an older name; use {new}")
-        elif name not in sampler and name != DRAWS:
-            has = ", ".join(sampler)
-            faults.append(f"{where}: {method.name} has no such field; it has {has}, and draws (its length)")
+            faults.append(f"search_space.{method.name}.{name}: is an older name; use {new}")
+            continue
+        unknown = no_such_field(method.name, name, method.config["sampler"])
+        faults += [] if unknown is None else [unknown]
     corner = {name: dimension.ends()[0] for name, dimension in method.space.items()}
     faults = faults or _judged(method, corner)
     if not faults:
         for name, dimension in method.space.items():
             for value in dimension.ends():
-                faults += _judged(method, {**corner, name: value})
+                faults += _judged(method, {**corner, name: value}) or _converted(method, name, {**corner, name: value})
     return faults
+
+
+def no_such_field(method: str, name: str, fields: Iterable[str]) -> str | None:
+    """Why the search space of ``method``, a sampler with ``fields``, cannot have ``name``; None if it can."""
+    has = [*(field for field in fields if field != "_target_"), DRAWS]
+    if name in has:
+        return None
+    return (
+        f"search_space.{method}.{name}: {method} has no such field{near_miss(name, has)}; "
+        f"it has {', '.join(has[:-1])}, and {DRAWS} (its length)"
+    )
+
+
+def _converted(method: Method, name: str, params: Params) -> list[str]:
+    """Why a value that the schemas take for another one, such as the text 300 for the number, cannot be searched."""
+    job = method.job(params)
+    taken = job.budget.draws if name == DRAWS else canonical(job.sampler)[name]
+    if taken == params[name]:
+        return []
+    return [f"search_space.{method.name}.{name}: needs {taken!r} as it is, without quotes, got {params[name]!r}"]
 
 
 def _judged(method: Method, params: Params) -> list[str]:

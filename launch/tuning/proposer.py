@@ -2,8 +2,10 @@
 
 Two reasons. A trial can be written to the database in one transaction, with its parameters, its run and its driver;
 Optuna's own ``ask`` writes it piece by piece, and a driver killed in between leaves a trial that nobody can continue.
-And at 500 trials a trial costs 22 ms of a processor; with Optuna's plain ``ask``, ``should_prune`` and ``tell`` on
-SQLite it costs 300 ms.
+And it saves time: over trials 450 to 500 of SGLD's search space in
+``conf/tune/default.yaml`` (SQLite, TPE, 16 in flight, four reports a trial), Optuna's whole work takes 190 ms of a
+processor a trial, and 240 ms with its plain ``ask``, ``should_prune`` and ``tell``, measured on a busy machine, where a
+millisecond is worth less than on an idle one. Most of either is SQLAlchemy's.
 """
 
 import copy

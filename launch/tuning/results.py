@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from lambda_hat.config.schema import Document
 from lambda_hat.launch import table
 from lambda_hat.launch.tuning.loop import TunedProblem
 from lambda_hat.launch.tuning.plots import draw
-from lambda_hat.launch.tuning.record import read_metrics, studies_dir
+from lambda_hat.launch.tuning.record import REFERENCE, Reference, read_metrics, studies_dir
 from lambda_hat.launch.tuning.schema import Objective
 from lambda_hat.launch.tuning.url import dashboard_line
 from lambda_hat.run.summary import with_error
@@ -25,6 +26,7 @@ from lambda_hat.store.layout import Store, atomic_path, write_bytes
 TABLE = Path("tables") / "optuna_trials.parquet"
 # A reference whose error exceeds this share of a trial's cannot rank the trials.
 _LARGEST_SHARE = 1 / 3
+_MAX_CAUSES = 3
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,18 @@ class Found:
     """The files and notes of :func:`gather`.
 
     Args:
-        best: The best trial by problem and method; None if no trial has completed.
+        best: The best trial by the title of its problem and method; None if no trial has completed.
         table: The table of all trials of the store.
         plots: The folder of the plots.
         notes: Sentences shown at the end.
+        failures: A sentence for each study without a best trial: what became of its trials, and the way out.
     """
 
     best: Mapping[tuple[str, str], Best | None]
     table: Path
     plots: Path
     notes: Sequence[str]
+    failures: Sequence[str]
 
 
 def gather(store: Store, namespace: str, problems: Sequence[TunedProblem]) -> Found:
@@ -69,25 +73,47 @@ def gather(store: Store, namespace: str, problems: Sequence[TunedProblem]) -> Fo
     rows = [row for row in everything if row["namespace"] == namespace]
     best: dict[tuple[str, str], Best | None] = {}
     notes: list[str] = []
+    failures: list[str] = []
     for tuned in problems:
-        if tuned.reference is not None and tuned.reference.reasons:
-            reasons = _shortened(tuned.reference.reasons, "ref.json")
-            notes.append(f"{tuned.case.name}: the reference is unreliable: {reasons}")
+        case = tuned.case
+        doubts = _doubts_of_reference(tuned.reference)
+        notes += [f"{case.title}: {doubt}" for doubt in doubts]
         for study in tuned.studies:
             name = study.method.name
-            own = [row for row in rows if (row["problem"], row["method"]) == (tuned.case.name, name)]
+            own = [row for row in rows if (row["problem"], row["method"]) == (case.name, name)]
             found = best_of(own)
-            best[tuned.case.name, name] = None
+            best[case.title, name] = None
             if found is not None:
-                preset = folder / "conf" / "sampler" / f"{tuned.case.name}-{name}.yaml"
-                write_preset(preset, tuned.case.name, study.method.job(found["params"]), found)
-                states = [row["state"] for row in own]
-                counts = {state: states.count(state) for state in states}
+                of_study = _doubts(found)
+                notes += [f"{case.title}, {name}: {doubt}" for doubt in of_study]
+                preset = folder / "conf" / "sampler" / f"{case.name}-{name}.yaml"
+                write_preset(preset, case.title, study.method.job(found["params"]), found, [*doubts, *of_study])
                 of_preset = next((row["value"] for row in own if row["preset"] and row["state"] == "COMPLETE"), None)
-                best[tuned.case.name, name] = Best(found, preset, counts, of_preset)
-                notes += _doubts(tuned.case.name, name, found)
-    draw(rows, folder / "plots")
-    return Found(best, path, folder / "plots", notes)
+                best[case.title, name] = Best(found, preset, Counter(row["state"] for row in own), of_preset)
+            elif tuned.reference is not None:
+                failures.append(f"{case.title}, {name}: {_why_none(own)}")
+    titles = {tuned.case.name: tuned.case.title for tuned in problems}
+    spaces = {method.name: method.space for tuned in problems for method in tuned.case.methods}
+    draw(rows, folder / "plots", titles, spaces)
+    return Found(best, path, folder / "plots", notes, failures)
+
+
+def _why_none(rows: Sequence[Document]) -> str:
+    """What became of the trials of a study that has no best one."""
+    causes = Counter(next(iter(row["reasons"]), "") or row["state"].lower() for row in rows)
+    counts = "; ".join(f"{count} x {cause}" for cause, count in causes.most_common(_MAX_CAUSES))
+    others = len(causes) - _MAX_CAUSES
+    return (
+        f"none of {len(rows)} trials has ended well ({counts}{f'; and {others} other causes' if others > 0 else ''}). "
+        "A search space with smaller steps, or a larger execution.budget for a trial, may help (in another namespace); "
+        "`lambda-hat why` shows what a run said"
+    )
+
+
+def _doubts_of_reference(reference: Reference | None) -> list[str]:
+    if reference is None or not reference.reasons:
+        return []
+    return [f"the reference is unreliable: {_shortened(reference.reasons, REFERENCE)}"]
 
 
 def best_of(rows: Sequence[Document]) -> Document | None:
@@ -124,35 +150,32 @@ def _column(values: list[Any]) -> list[Any]:
     return [value if value is None else str(value) for value in values]
 
 
-def write_preset(path: Path, problem: str, job: Job, metrics: Document) -> None:
-    """Write the sampler of a trial as a preset with every field."""
+def write_preset(path: Path, problem: str, job: Job, metrics: Document, doubts: Sequence[str]) -> None:
+    """Write the sampler of a trial as a preset with every field, and what makes its choice doubtful."""
     budget = {name: value for name, value in canonical(job.budget).items() if value is not None}
-    llc, reference = (
-        with_error(metrics[name], metrics[error]) for name, error in (("llc", "mcse"), ("ref", "ref_mcse"))
-    )
+    llc, reference = with_error(metrics["llc"], metrics["mcse"]), _reference(metrics)
     words = [
         f"Trial {metrics['number']} of {job.sampler_name} on {problem}: LLC {llc} against {reference}, "
         f"{metrics['draws']} draws, {metrics['seconds']:.1f} s.",
         f"Its budget: {' '.join(f'budget.{name}={value:g}' for name, value in budget.items())}",
+        *(f"Doubtful: {doubt}" for doubt in doubts),
     ]
-    text = "".join(f"# {line}\n" for line in words) + yaml.safe_dump(canonical(job.sampler), sort_keys=False)
-    write_bytes(path, text.encode())
+    comment = "".join(f"# {' '.join(line.split())}\n" for line in words)
+    write_bytes(path, (comment + yaml.safe_dump(canonical(job.sampler), sort_keys=False)).encode())
 
 
-def _doubts(problem: str, method: str, best: Document) -> list[str]:
+def _doubts(best: Document) -> list[str]:
     notes: list[str] = []
     difference = (best["error"] ** 2 + (best["mcse"] or 0.0) ** 2) ** 0.5
     if best["ref_mcse"] is None or best["ref_mcse"] > _LARGEST_SHARE * difference:
         error = "unknown" if best["ref_mcse"] is None else f"{best['ref_mcse']:.2g}"
         notes.append(
-            f"{problem}, {method}: the reference's error ({error}) is more than a third of the best trial's "
+            f"the reference's error ({error}) is more than a third of the best trial's "
             f"({difference:.2g}), so that trials about as good cannot be ranked; raise execution.budget.hmc_sec or "
             "lower hmc_mcse (in another namespace)"
         )
     if not best["reliable"]:
-        notes.append(
-            f"{problem}, {method}: no trial is reliable; the best one: {_shortened(best['reasons'], 'metrics.json')}"
-        )
+        notes.append(f"no trial is reliable; the best one: {_shortened(best['reasons'], 'metrics.json')}")
     return notes
 
 
@@ -177,7 +200,7 @@ def show(found: Found, folder: Path, url: str) -> None:
             doubt = "" if row["reliable"] else " (unreliable)"
             cells = [
                 problem, method, trials, with_error(row["llc"], row["mcse"]) + doubt,
-                with_error(row["ref"], row["ref_mcse"]), f"{row['value']:.3g}", _value(best.of_preset),
+                _reference(row), f"{row['value']:.3g}", _value(best.of_preset),
                 f"{row['fge']:,.0f}", f"{row['seconds']:.1f}", settings,
             ]  # fmt: skip
         for name, cell in zip(columns, cells, strict=True):
@@ -187,22 +210,32 @@ def show(found: Found, folder: Path, url: str) -> None:
         *found.notes,
         f"table: {found.table}",
         f"plots: {found.plots}",
-        f"presets: {folder / 'conf' / 'sampler'}",
-        f"use one: python -m lambda_hat.sample {_search_path(folder / 'conf')} sampler=NAME ...",
+        *_presets(folder, [best.preset.stem for best in found.best.values() if best is not None]),
         dashboard_line(url),
     ]:
         table.show(line)
 
 
-def _search_path(folder: Path) -> str:
-    """The override that finds the presets of ``folder``, quoted for Hydra and for a shell."""
-    return shlex.quote(f"hydra.searchpath=[{json.dumps(f'file://{folder}', ensure_ascii=False)}]")
+def _presets(folder: Path, names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    address = f"file://{folder / 'conf'}"
+    # Quoted for Hydra and for a shell.
+    search_path = shlex.quote(f"hydra.searchpath=[{json.dumps(address, ensure_ascii=False)}]")
+    return [
+        f"presets in {folder / 'conf' / 'sampler'}: {', '.join(names)}",
+        f"use one: python -m lambda_hat.sample {search_path} sampler={names[0]} ...",
+    ]
 
 
 def _value(objective: float | None) -> str:
     if objective is None:
         return "failed"
     return "no draws" if objective == Objective.PENALTY else f"{objective:.3g}"
+
+
+def _reference(row: Document) -> str:
+    return f"{row['ref']:.5g} (exact)" if row["ref_mcse"] == 0.0 else with_error(row["ref"], row["ref_mcse"])
 
 
 def _short(value: Any) -> str:

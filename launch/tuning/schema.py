@@ -2,11 +2,26 @@
 
 import math
 from dataclasses import field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.schema import STRICT, Float, NonNegativeInt, PositiveFloat, PositiveInt, Seed
+from lambda_hat.config.presets import presets_of
+from lambda_hat.config.schema import STRICT, Float, NonNegativeInt, PositiveFloat, PositiveInt, Seed, near_miss
+from lambda_hat.launch.plan import NAMES, is_name
+
+EXACT = "exact"  # the reference that is no sampler
+
+
+def _refuse_name(text: str) -> str:
+    if not is_name(text):
+        raise ValueError(NAMES)
+    return text
+
+
+# The name of a folder.
+Name = Annotated[str, AfterValidator(_refuse_name)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -52,6 +67,8 @@ class Dimension:
         if self.dist == "categorical":
             if not self.choices or {self.low, self.high, self.step, self.log} != {None, False}:
                 raise ValueError("categorical needs choices, and nothing else")
+            if not all(choice is None or isinstance(choice, bool | int | float | str) for choice in self.choices):
+                raise ValueError("categorical needs choices that are numbers, words, true, false or null")
             return
         if self.choices is not None or self.low is None or self.high is None:
             raise ValueError(f"{self.dist} needs low and high, and no choices")
@@ -204,7 +221,8 @@ class Execution:
     """How runs are made.
 
     Args:
-        reference: The sampler of the references, an exact one: ``reference``, ``hmc``, ``nuts``, or another preset.
+        reference: The sampler of the references, an exact one: ``reference``, ``hmc``, ``nuts``, or another preset;
+            ``exact``: no sampler, but the value that the model knows. It replaces an estimate wherever there is one.
         budget: How far runs go.
         max_retries: How often a trial whose process was killed is tried again, each time from its last commit.
     """
@@ -225,7 +243,7 @@ class StudyStore:
     """
 
     root: str = "runs"
-    namespace: str = "optuna"
+    namespace: Name = "optuna"
     ttl_days: PositiveInt = 30
 
 
@@ -257,8 +275,13 @@ class Tuning:
             faults.append(f"methods: needs one or more, each once, got {self.methods}")
         for method in self.methods:
             space = self.search_space.get(method, {})
-            if not space:
-                faults.append(f"search_space.{method}: needs at least one field, got none")
+            known = presets_of("sampler")
+            if not space and method not in known:
+                faults.append(f"methods: no such sampler: {method}{near_miss(method, {*known, *self.search_space})}")
+            elif not space:
+                others = ", ".join(name for name in self.search_space if name not in self.methods)
+                has = f"; search_space has {others}" if others else ""
+                faults.append(f"search_space.{method}: needs at least one field, got none{has}")
             elif self.execution.budget.trial_gradients is not None and "draws" not in space:
                 faults.append(
                     f"search_space.{method}.draws: is needed where the budget is gradients, since draws may cost none "

@@ -1,5 +1,6 @@
 """A tuning session before anything runs: every check, and the plan. Loads no Optuna."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
@@ -69,6 +70,27 @@ def _walltime_faults(tuning: Tuning, backend: Backend) -> list[str]:
     ]
 
 
+def _cost(session: Session) -> Iterator[str]:
+    """What the session takes at most, in what its budgets are in."""
+    tuning = session.tuning
+    budget, at_once = tuning.execution.budget, tuning.optuna.concurrency.batch_size
+    trials = len(session.cases) * len(tuning.methods) * tuning.optuna.max_trials_per_method
+    yield f"{at_once} trials of a study at once on {session.backend.kind}"
+    yield f"at most {trials} trials x {_limits(budget.trial_sec, budget.trial_gradients, trials)}"
+    references = sum(not case.is_exact for case in session.cases)
+    if references:
+        yield f"at most {references} references x {_limits(budget.hmc_sec, budget.hmc_gradients, references)}"
+
+
+def _limits(seconds: float | None, gradients: int | None, count: int) -> str:
+    """The limits of one run, and of ``count`` of them."""
+    each = [f"{seconds:g} s"] if seconds is not None else []
+    each += [f"{gradients:,} row gradients"] if gradients is not None else []
+    total = [f"{seconds * count / 3600:.3g} h of computation"] if seconds is not None else []
+    total += [f"{gradients * count:,} row gradients"] if gradients is not None else []
+    return f"{' or '.join(each)} = {' or '.join(total)}"
+
+
 def print_plan(session: Session) -> None:
     """What would run (``dry_run``)."""
     tuning, store = session.tuning, session.store
@@ -76,15 +98,18 @@ def print_plan(session: Session) -> None:
     for case in session.cases:
         is_found = finished(store, case.reference.target_id, case.reference.run_id, case.reference.budget) is not None
         condition = "is found" if is_found else "is to be made"
-        table.show(f"{case.name}: its reference {case.reference.run_id} {condition}")
+        if case.is_exact:
+            table.show(f"{case.title} (folder {case.name}): its reference is the value that the model knows")
+        else:
+            table.show(f"{case.title} (folder {case.name}): its reference {case.reference.run_id} {condition}")
         for method in case.methods:
             told = len(list((studies_dir(store, tuning.store.namespace) / case.name / method.name).glob("trial-*")))
             fields = ", ".join(method.space)
-            table.show(f"  {method.name}: {told} of {tuning.optuna.max_trials_per_method} trials told; tunes {fields}")
-    budget = tuning.execution.budget
-    cost = f"{budget.trial_sec:g} s" if budget.trial_sec is not None else f"{budget.trial_gradients:,} row gradients"
-    at_once = tuning.optuna.concurrency.batch_size
-    table.show(f"a trial has {cost}; {at_once} trials of a study at once on {session.backend.kind}")
+            table.show(
+                f"  {method.name}: {told} of {tuning.optuna.max_trials_per_method} trials have ended; tunes {fields}"
+            )
+    for line in _cost(session):
+        table.show(line)
     where = (
         masked(tuning.optuna.storage)
         if tuning.optuna.storage

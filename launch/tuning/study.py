@@ -20,7 +20,7 @@ from lambda_hat.launch.tuning.database import Database
 from lambda_hat.launch.tuning.definition import edited
 from lambda_hat.launch.tuning.problems import Method
 from lambda_hat.launch.tuning.proposer import Proposer
-from lambda_hat.launch.tuning.schema import Optuna
+from lambda_hat.launch.tuning.schema import Objective, Optuna
 from lambda_hat.launch.tuning.trial import LiveTrial
 from lambda_hat.store.lease import Owner, owner_lives
 
@@ -37,12 +37,16 @@ class Study:
         method: What is tuned.
         settings: How.
         definition: The settings that make its trials comparable.
+        store: The identity of the store that has its runs; None if the store has not got one yet.
     """
 
-    def __init__(self, database: Database, name: str, method: Method, settings: Optuna, definition: Node):
+    def __init__(
+        self, database: Database, name: str, method: Method, settings: Optuna, definition: Node, store: Node | None
+    ):
         self.name, self.method, self.live = name, method, list[LiveTrial]()
         self._database, self._storage, self._settings = database, database.storage, settings
-        self._definition = dict(definition)
+        self._definition, self._store = dict(definition), store
+        self._ended: dict[int, float | None] = {}
         self._owner = Owner.current()
         self._driver = dataclasses.asdict(self._owner)
         self._beaten = time.monotonic()
@@ -59,6 +63,12 @@ class Study:
         if not found:
             missing = f"--resume: needs the study {self.name}, which does not exist; leave --resume out"
             return [missing] if must_exist else []
+        owner = found[0].user_attrs.get("store")
+        if owner is not None and self._database.is_shared and owner["id"] != (self._store or {}).get("id"):
+            return [
+                f"store.namespace: the study {self.name} of this database belongs to another store, {owner['root']} on "
+                f"{owner['host']}, which has its runs; choose another namespace, or that store (store.root)"
+            ]
         known, wanted = found[0].user_attrs.get("definition"), json.loads(json.dumps(self._definition))
         return [] if known in (None, wanted) else [edited(self.name, known, wanted)]
 
@@ -81,8 +91,10 @@ class Study:
             faults = self._faults()
             if faults:
                 raise ConfigError(faults)
-            if "definition" not in self._storage.get_study_user_attrs(self._id):
-                self._storage.set_study_user_attr(self._id, "definition", self._definition)
+            known = self._storage.get_study_user_attrs(self._id)
+            for name, value in (("definition", self._definition), ("store", self._store)):
+                if value is not None and name not in known:
+                    self._storage.set_study_user_attr(self._id, name, value)
         return True
 
     def trials(self) -> list[FrozenTrial]:
@@ -102,6 +114,9 @@ class Study:
             if check is None:
                 return []
             trials = self._storage.get_all_trials(self._id, deepcopy=False)
+            retried = _retried(trials)
+            ended = (trial for trial in trials if trial.state.is_finished() and trial.number not in retried)
+            self._ended |= {trial.number: trial.value for trial in ended}
             mine = {live.number for live in self.live}
             deserted = [trial for trial in trials if trial.number not in mine and self._is_deserted(trial)]
             # Read again: its driver may have told it, and ended, in the meantime.
@@ -227,6 +242,7 @@ class Study:
         while not self._database.patiently(again):
             time.sleep(_SECONDS_BETWEEN_TRIES)
         self.tell(live, "FAIL", None, result)
+        del self._ended[live.number]
 
     def is_done(self) -> bool:
         """Whether no trial is left to begin or to wait for."""
@@ -258,10 +274,27 @@ class Study:
                 return
 
         self._database.patiently(end)
+        self._ended[live.number] = value
         self.live = [other for other in self.live if other.number != live.number]
+
+    @property
+    def num_ended(self) -> int:
+        """Trials that have ended and count, of any driver, as far as this one has seen."""
+        return len(self._ended)
+
+    @property
+    def best(self) -> float | None:
+        """The smallest objective so far; None before the first finite one."""
+        finite = (value for value in self._ended.values() if value is not None and value != Objective.PENALTY)
+        return min(finite, default=None)
 
 
 def counted(trials: list[FrozenTrial]) -> int:
     """How many of ``max_trials_per_method`` are spent: all trials except those that were retried."""
-    retried = {trial.user_attrs.get("retry_of") for trial in trials}
+    retried = _retried(trials)
     return sum(trial.number not in retried for trial in trials)
+
+
+def _retried(trials: list[FrozenTrial]) -> set[int]:
+    """Numbers of the trials that were tried again as others."""
+    return {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}

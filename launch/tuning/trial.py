@@ -19,6 +19,7 @@ class LiveTrial:
         rungs: The objective by step, as far as reported.
         is_pruned: The pruner has stopped it, and its element is being ended.
         is_preset: It is the method's preset, unchanged.
+        failure: Why it has no result.
     """
 
     number: int
@@ -29,3 +30,4 @@ class LiveTrial:
     rungs: dict[int, float] = field(default_factory=dict)
     is_pruned: bool = False
     is_preset: bool = False
+    failure: str = ""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple, cast
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from lambda_hat.config.schema import STRICT, ConfigError, Document, Node, Seed
+from lambda_hat.config.schema import STRICT, ConfigError, Document, Node, Seed, near_miss
 from lambda_hat.config.yaml_file import OVERRIDES, flatten, override_text
 
 _OF_TARGETS = ("model", "data", "teacher", "training", "posterior", "budget", "num_chains")
@@ -192,7 +192,8 @@ def _sentence(loc: tuple[int | str, ...], item: Any) -> str:
     if item["type"] == "unexpected_keyword_argument":
         schemas = {"targets": TargetEntry, "samplers": SamplerEntry, "hydra": HydraEntry}
         schema = schemas.get(str(loc[0]), Workflow) if len(loc) > 1 else Workflow
-        return f"{key}: no such key; {'the keys are' if schema is Workflow else 'it has'} {_names(schema)}"
+        near = near_miss(str(item["loc"][-1]), [one.name for one in fields(schema)])
+        return f"{key}: no such key{near}; {'the keys are' if schema is Workflow else 'it has'} {_names(schema)}"
     if item["type"] == "missing":
         return f"{key}: is missing"
     message = item["msg"][:1].lower() + item["msg"][1:]

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.tuning.database import Database
-from lambda_hat.launch.tuning.driver import tuned_problems
+from lambda_hat.launch.tuning.driver import check, drive, tuned_problems
 from lambda_hat.launch.tuning.url import database_url
 from lambda_hat.run.progress import PlainReporter
 from tests.launch.tuning import tuners
@@ -118,3 +119,12 @@ def test_a_trial_whose_birth_was_not_answered_is_taken_back_at_once(
     assert sorted(live.number for live in study.refill(2)) == [0, 1]
     assert len(begun) == len(tuners.trials(document)) == 2
     opened.close()
+
+
+def test_a_second_store_on_the_same_database_is_told_whose_the_studies_are(server: Postgres, tmp_path: Path) -> None:
+    tuners.drive(shared(server, tmp_path / "one", "both", 2))
+    document = shared(server, tmp_path / "two", "both", 2)
+    for door in (check, drive):
+        with pytest.raises(ConfigError, match=rf"belongs to another store, {tmp_path / 'one'} on "):
+            door(tuners.session(document))
+    assert not list((tmp_path / "two").glob("targets/*"))

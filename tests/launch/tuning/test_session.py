@@ -259,10 +259,10 @@ def test_what_a_session_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str
         table
     )
     assert sorted(path.name.rpartition("-")[2] for path in found.plots.iterdir()) == [
-        "history.png", "importance.png", "methods.png", "slice.png",
+        "history.png", "methods.png", "slice.png",
     ]  # fmt: skip
 
-    best = found.best[case.name, "sgld"]
+    best = found.best[case.title, "sgld"]
     assert best is not None
     complete = table[(table["state"] == "COMPLETE") & table["llc"].notna()]
     assert best.metrics["value"] == complete["value"].min()

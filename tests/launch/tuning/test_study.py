@@ -9,17 +9,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lambda_hat.config.schema import ConfigError
 from lambda_hat.launch.tuning import database, results
 from lambda_hat.launch.tuning.database import Database
-from lambda_hat.launch.tuning.driver import drive, tuned_problems
+from lambda_hat.launch.tuning.driver import tuned_problems
 from lambda_hat.launch.tuning.parse import parse_tuning
 from lambda_hat.launch.tuning.proposer import Proposer
-from lambda_hat.launch.tuning.record import RESOLVED, read_metrics
+from lambda_hat.launch.tuning.record import read_metrics
 from lambda_hat.launch.tuning.schema import Dimension
 from lambda_hat.launch.tuning.url import database_url
 from lambda_hat.run.progress import PlainReporter
-from lambda_hat.store.lease import Lease, Owner
 from tests.launch.stub_runs import NUM_DRAWS
 from tests.launch.tuning import tuners
 
@@ -64,28 +62,6 @@ def test_the_preset_is_measured_to_its_end_whatever_the_pruner_says(tmp_path: Pa
     assert study.report(live, 1, 1e3)
     assert not study.report(dataclasses.replace(live, is_preset=True), 1, 1e3)
     opened.close()
-
-
-def test_what_forbids_going_on_is_told_before_anything_runs(tmp_path: Path) -> None:
-    document = tuners.config(tmp_path / "runs")
-    with pytest.raises(ConfigError, match=r"--resume: needs the study test/quadratic-.*/sgld, which does not exist"):
-        drive(dataclasses.replace(tuners.session(document), resume=True))
-    assert not (tmp_path / "runs" / "targets").exists()
-    tuners.drive(document)
-    document["execution"]["budget"]["trial_gradients"] = 20000
-    with pytest.raises(ConfigError, match=r"trial budget\.gradients was 10000, is now 20000"):
-        drive(tuners.session(document))
-    assert not (tmp_path / "runs" / "studies" / "test" / RESOLVED).exists()
-
-
-def test_a_second_driver_on_sqlite_is_told_of_postgresql(tmp_path: Path) -> None:
-    here = tuners.session(tuners.config(tmp_path / "runs"))
-    folder = tmp_path / "runs" / "studies" / "test"
-    other = dataclasses.replace(Owner.current(), machine="another machine", host="node7")
-    with Lease.claim(folder, other), pytest.raises(ConfigError) as caught:
-        drive(here)
-    assert "on node7" in str(caught.value)
-    assert "optuna.storage=postgresql://" in str(caught.value)
 
 
 def test_a_driver_that_starts_anew_proposes_something_new_but_the_same_each_time(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from lambda_hat.launch.tuning.driver import tuned_problems
 from lambda_hat.launch.tuning.loop import TunedProblem, Tuner
 from lambda_hat.launch.tuning.parse import parse_tuning
 from lambda_hat.launch.tuning.problems import Case, Method
-from lambda_hat.launch.tuning.record import studies_dir
+from lambda_hat.launch.tuning.record import make_identity, studies_dir
 from lambda_hat.launch.tuning.schema import Tuning
 from lambda_hat.launch.tuning.session import Session
 from lambda_hat.launch.tuning.url import database_url
@@ -86,7 +86,7 @@ def session(document: dict[str, Any]) -> Session:
         reference = parse_job({**node, "budget": {"seconds": 10.0}})
         trial = {"gradients": tuning.execution.budget.trial_gradients, "seconds": tuning.execution.budget.trial_sec}
         method = Method("sgld", {**node, "sampler": SGLD, "budget": trial}, tuning.search_space["sgld"])
-        cases.append(Case(f"quadratic-{reference.run_id[-8:]}", reference, [method]))
+        cases.append(Case(f"quadratic-{reference.run_id[-8:]}", reference, [method], title="quadratic"))
     return Session(tuning, Backend(kind="local"), cases)
 
 
@@ -98,6 +98,7 @@ def drive(document: dict[str, Any], kinds: Sequence[Kind] = ("good",), looks: in
     study._HEARTBEAT_S = 0.2
     here = session(document)
     store = here.store
+    make_identity(store)
     runs = StubRuns(store, kinds, looks)
     database = Database(database_url(here.tuning.optuna.storage, _folder(here)), PlainReporter())
     try:
