@@ -2,7 +2,7 @@
 
 import math
 
-from lambda_hat.config.schema import Document
+from lambda_hat.config.schema import Document, Node
 from lambda_hat.run.provenance import commit, versions
 
 
@@ -55,7 +55,7 @@ def missed_target(analysis: Document) -> str | None:
     return f"budget.mcse={wanted:g} was not reached: {why} after budget.{limit}={budget[limit]:g}; raise it to go on"
 
 
-def contradicted(analysis: Document) -> str | None:
+def contradicted(analysis: Node) -> str | None:
     """The words for an estimate that an exact value contradicts; None where there is none, or it does not."""
     exact = analysis.get("exact")
     if exact is None or not exact["contradicts"]:

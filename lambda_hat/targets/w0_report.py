@@ -160,7 +160,7 @@ def _extreme_eigenvalues(target: Target, kept_as: Dtype = "float64") -> Spectrum
         if off_diagonal[step] <= _ROUNDING * size:
             is_whole = True  # all that the first vector can reach, which is every eigenvalue that there is
             break
-    ritz = eigvalsh_tridiagonal(diagonal[: step + 1], off_diagonal[:step])
+    ritz = np.asarray(eigvalsh_tridiagonal(diagonal[: step + 1], off_diagonal[:step]))
     size = np.abs(ritz).max()
     ritz[np.abs(ritz) <= _ROUNDING * size] = 0.0
     # A w0 that was rounded bends the flat directions, too.
