@@ -28,7 +28,7 @@ from lambda_hat.sampling.ensemble import Ensemble
 from lambda_hat.targets.base import Target
 from lambda_hat.targets.data import Synthetic
 from lambda_hat.targets.deep_linear import DeepLinear
-from lambda_hat.targets.mlp import Teacher
+from lambda_hat.targets.teacher import Teacher
 from lambda_hat.targets.training import Training
 
 NUM_DATA, CHAINS, ROUNDS, GOAL = 10_000, 4, 3, 20.0
@@ -81,7 +81,9 @@ def rate(seconds: float, found: Estimate) -> Rate:
 def posed(dim: int, gamma: float) -> tuple[Posterior, Setting]:
     model = NETWORKS[dim]
     built = model.build(Synthetic(n=NUM_DATA, seed=None), Teacher(), Training())
-    posterior = localise(Target(built.w0, built.data, model, built.num_data).astype("float64"), NBETA, gamma)
+    posterior = localise(
+        Target(jnp.asarray(built.w0), built.data, model, built.num_data).astype("float64"), NBETA, gamma
+    )
     return posterior, Setting(NBETA, gamma, dim, NUM_DATA, float(posterior.loss_at_w0), built.report)
 
 

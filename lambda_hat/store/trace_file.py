@@ -82,8 +82,8 @@ def read_columns(path: Path, names: Iterable[str]) -> dict[str, Shaped[np.ndarra
 def read_loss(path: Path) -> Draws:
     """What the LLC is the mean of (:func:`lambda_hat.estimation.trace.averaged_loss`) alone, in a tenth of the time."""
     with h5py.File(path, "r") as file:
-        group = file[_GROUPS[0]]
-        return averaged_loss({name: np.asarray(group[name]) for name in ("loss", "expected_loss") if name in group})
+        places = {name: f"{_GROUPS[0]}/{name}" for name in ("loss", "expected_loss")}
+        return averaged_loss({name: np.asarray(file[place]) for name, place in places.items() if place in file})
 
 
 def _is_undefined(values: Shaped[np.ndarray, "chain draw"]) -> bool:
