@@ -127,8 +127,8 @@ def short_runs(count: int) -> None:
     """HMC from w0 with short warm-ups and budgets, ``count`` seeds each: how far off, and what the verdict says."""
     posterior, setting = posed(300, 1.0)
     exact, exact_error = EXACT
-    print("| warm-up, draws a chain | gradients a chain | LLC, mean over seeds | off by > 3 errors | reliable | both | "
-          "virial's z, median | R-hat, median |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
+    print("| warm-up, draws a chain | gradients a chain | LLC, mean over seeds | off by > 3 errors | no reason but "
+          "w0's | both | virial's z, median | R-hat, median |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
     for warmup, draws in ((100, 100), (100, 400), (400, 400), (400, 1600), (1600, 1600)):
         sampler = HMC(num_integration_steps=40, num_warmup=warmup)
         found: list[Estimate] = []
@@ -140,16 +140,16 @@ def short_runs(count: int) -> None:
             side.draws_a_round = draws
             found.append(side.round()[1])
         off = [abs(each.llc - exact) > 3 * np.hypot(each.llc_mcse, exact_error) for each in found]
-        both = sum(is_off and each.reliable for is_off, each in zip(off, found, strict=True))
+        # The teacher is no minimum of a finite sample's loss: all runs are told so, whatever the sampler does.
+        settled = [all(reason.startswith("w0 is no minimum") for reason in each.reasons) for each in found]
+        both = sum(np.logical_and(off, settled))
         llcs = np.array([each.llc for each in found])
         cells = (
             f"{warmup}, {draws}", f"{40 * (warmup + draws):,}", f"{llcs.mean():.2f} ± {llcs.std() / count**0.5:.2f}",
-            f"{sum(off)} of {count}", f"{sum(each.reliable for each in found)}", f"{both}",
+            f"{sum(off)} of {count}", f"{sum(settled)}", f"{both}",
             f"{np.median([each.virial.z for each in found]):.1f}", f"{np.median([each.rhat for each in found]):.3f}",
         )  # fmt: skip
         print(f"| {' | '.join(cells)} |", flush=True)
-        named = sorted({reason.partition(":")[0].partition(" is ")[0] for each in found for reason in each.reasons})
-        print(f"<!-- reasons: {'; '.join(named)} -->", flush=True)
 
 
 def main() -> None:
