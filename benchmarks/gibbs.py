@@ -141,7 +141,7 @@ def short_runs(count: int) -> None:
             found.append(side.round()[1])
         off = [abs(each.llc - exact) > 3 * np.hypot(each.llc_mcse, exact_error) for each in found]
         # The teacher is no minimum of a finite sample's loss: all runs are told so, whatever the sampler does.
-        settled = [all(reason.startswith("w0 is no minimum") for reason in each.reasons) for each in found]
+        settled = [all(reason.startswith("w0 is ") for reason in each.reasons) for each in found]
         both = sum(np.logical_and(off, settled))
         llcs = np.array([each.llc for each in found])
         cells = (
