@@ -3,14 +3,12 @@
 A job arrives as a plain nested mapping (Hydra composed it, or a frozen ``config.yaml`` was read) and leaves
 as a frozen :class:`Job`. Nodes that can be of several kinds (``model``, ``data``, ``sampler``) carry
 ``_target_``, the dotted path of the schema dataclass that validates them; that path *is* the registry, so a
-new sampler or target edits nothing here. Neither this module nor any schema module imports JAX: a sweep is
-planned on login nodes.
-"""
+new sampler or target edits nothing here. This module imports no JAX."""
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -83,12 +81,15 @@ class TrainingConfig(Protocol):
 
 
 class SamplerTraits(Protocol):
-    """``batch_size``: rows of one gradient; None: all rows. ``least_dim``: the fewest parameters that it can sample."""
+    """``batch_size``: rows of one gradient; None: all rows. ``least_dim``: the fewest parameters that it can sample.
+    ``refuses``: why it cannot sample these; else nothing."""
 
     @property
     def batch_size(self) -> int | None: ...
     @property
     def least_dim(self) -> int: ...
+    @property
+    def refuses(self) -> Callable[[ModelConfig, DataConfig], list[str]]: ...
 
 
 @runtime_checkable
@@ -257,7 +258,7 @@ def _parse_node(name: str, node: Any, faults: list[str]) -> Any:
 
 def cross_faults(job: Job) -> list[str]:
     """What no single node can see."""
-    faults = job.model.faults(job.data, job.teacher)
+    faults = job.model.faults(job.data, job.teacher) + job.sampler.traits.refuses(job.model, job.data)
     try:
         faults += _size_faults(job, fits=not faults)
     except ConfigError as error:  # of a file, or of a beta that needs more rows

@@ -33,4 +33,11 @@ COLUMNS = {
     "coarse_loss": Column("f", "loss of a companion chain, coupled to this one, at twice the step size"),
     "coarse_virial": Column("f", "virial of that companion"),
     "work": Column("f", "energy that the integrator has added since the last draw, where no Metropolis step undoes it"),
+    "expected_loss": Column("f", "E[L_n] under the conditional laws that the draw was made from: less noise, one mean"),
 }
+
+
+def averaged_loss(trace: Trace) -> Draws:
+    """What the LLC is the mean of: ``expected_loss`` where the sampler tells it, else the ``loss`` of each draw."""
+    expected = trace.get("expected_loss")
+    return trace["loss"] if expected is None or np.isnan(expected).all() else expected

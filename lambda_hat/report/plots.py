@@ -23,7 +23,7 @@ from lambda_hat.config.schema import Document, Node
 from lambda_hat.estimation.reason import rhat_in_words
 from lambda_hat.estimation.standard_error import INTERVAL_90, running_interval
 from lambda_hat.estimation.statistics import llc_draws
-from lambda_hat.estimation.trace import Draws, Trace, WarmupTrace
+from lambda_hat.estimation.trace import Draws, Trace, WarmupTrace, averaged_loss
 from lambda_hat.run.summary import contradicted, with_error
 from lambda_hat.store.files import atomic_path
 
@@ -47,9 +47,11 @@ _MOST_DRAWS, _STRETCHES, _POINTS, _MOST_CHAINS_IN_LEGEND = 4000, 250, 300, 8
 
 @dataclass(frozen=True)
 class _Run:
-    """What the pictures show of a run: its draws of nbeta (L_n(w) - L_n(w0)), its trace and its analysis.json."""
+    """What the pictures show of a run: its draws of nbeta (L_n(w) - L_n(w0)), those whose mean is the LLC, its trace
+    and its analysis.json."""
 
     x: Draws
+    averaged: Draws
     warmup_x: Float[np.ndarray, "chain warmup_draw"]
     trace: Trace
     analysis: Mapping[str, Any]
@@ -61,7 +63,7 @@ class _Run:
 
     @cached_property
     def running(self) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
-        return running_interval(self.x, self.points, self.number("llc_mcse"))
+        return running_interval(self.averaged, self.points, self.number("llc_mcse"))
 
     def number(self, name: str) -> float:
         """A number of analysis.json; NaN for its null."""
@@ -89,9 +91,9 @@ def draw_diagnostics(trace: Trace, warmup: WarmupTrace, analysis: Node, director
     Returns:
         The files written: none for a run without draws.
     """
-    loss = (trace["loss"], warmup.get("loss", np.empty((len(trace["loss"]), 0))))
-    x, warmup_x = (llc_draws(values, analysis["nbeta"], analysis["loss_at_w0"]) for values in loss)
-    run = _Run(x, warmup_x, trace, analysis)
+    loss = (trace["loss"], averaged_loss(trace), warmup.get("loss", np.empty((len(trace["loss"]), 0))))
+    x, averaged, warmup_x = (llc_draws(values, analysis["nbeta"], analysis["loss_at_w0"]) for values in loss)
+    run = _Run(x, averaged, warmup_x, trace, analysis)
     if not np.isfinite(x).any():
         return []
     pictures: dict[str, Callable[[_Run, Figure], None]] = {"trace": _draw_trace}
@@ -212,7 +214,7 @@ def _draw_energy(run: _Run, figure: Figure) -> None:
 def _draw_running(run: _Run, figure: Figure) -> None:
     """The LLC by number of draws: every chain, and all of them with a 90 % band."""
     axes = figure.subplots()
-    means = np.cumsum(run.x, axis=1)[:, run.points - 1] / run.points
+    means = np.cumsum(run.averaged, axis=1)[:, run.points - 1] / run.points
     for chain, running in enumerate(means):
         axes.plot(run.points, running, lw=0.9, alpha=0.8, **_chain_style(run, chain))
     _draw_band(run, axes, run.points)

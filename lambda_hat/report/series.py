@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from lambda_hat.config.schema import Document, Node
 from lambda_hat.estimation.standard_error import running_interval
 from lambda_hat.estimation.statistics import llc_draws
-from lambda_hat.estimation.trace import Draws, Trace
+from lambda_hat.estimation.trace import Draws, Trace, averaged_loss
 
 # More chains than this are not told apart by the eye: the first are drawn, all are counted.
 _MOST_CHAINS = 8
@@ -40,9 +40,10 @@ def curves(trace: Trace, analysis: Node, points: int) -> Document | None:
     x = llc_draws(trace["loss"], analysis["nbeta"], analysis["loss_at_w0"])
     if not np.isfinite(x).any():
         return None
+    averaged = llc_draws(averaged_loss(trace), analysis["nbeta"], analysis["loss_at_w0"])
     with np.errstate(all="ignore"):  # a diverged draw is a gap in a curve; the verdict says it in words
         return {
-            "running": _running(x, trace, analysis, points),
+            "running": _running(averaged, trace, analysis, points),
             "trace": _stretches(x, points),
             "rank": _ranks(x, analysis, points // 2) if x.shape[0] > 1 and np.isfinite(x).all() else None,
         }

@@ -9,6 +9,7 @@ import numpy as np
 from lambda_hat.config.schema import Document
 from lambda_hat.estimation.standard_error import running_interval
 from lambda_hat.estimation.statistics import llc_draws
+from lambda_hat.estimation.trace import averaged_loss
 from lambda_hat.store import trace_file
 from lambda_hat.store.layout import RunRef, Store, read_status
 
@@ -58,7 +59,7 @@ def _curves(folder: Path, analysis: Document) -> Iterator[tuple[str, int, float]
     points = points[points > 0]
     if not points.size:
         return
-    x = llc_draws(trace["loss"][:, :num_draws], analysis["nbeta"], analysis["loss_at_w0"])
+    x = llc_draws(averaged_loss(trace)[:, :num_draws], analysis["nbeta"], analysis["loss_at_w0"])
     found = analysis.get("llc_mcse")
     llc, mcse = running_interval(x, points, np.nan if found is None else found)
     columns = {"llc/running": llc, "llc/mcse": mcse}

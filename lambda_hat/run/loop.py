@@ -17,6 +17,7 @@ import numpy as np
 
 from lambda_hat.config.job import Job
 from lambda_hat.estimation.estimate import Setting, quick_llc
+from lambda_hat.estimation.trace import averaged_loss
 from lambda_hat.posterior import localise
 from lambda_hat.run import publish as results
 from lambda_hat.run.accounting import Ledger, Pace
@@ -173,9 +174,8 @@ class _Run:
             self.ledger = Ledger.from_dict(carry.meta["ledger"])
             state = self._fit(carry.leaves)
             self.reporter.line(f"resuming at {self.ledger.phase} step {self.ledger.step}")
-            self.losses = (
-                [trace["loss"]] if (trace := results.read_trace(self.directory, self.ledger, "sampling")) else []
-            )
+            trace = results.read_trace(self.directory, self.ledger, "sampling")
+            self.losses = [averaged_loss(trace)] if trace else []
         if not self.ledger.places or self.ledger.places[-1]["place"] != here:
             since = {"phase": self.ledger.phase, "step": self.ledger.step}
             self.ledger.places.append({"place": here, "from": since})
@@ -239,7 +239,7 @@ class _Run:
         if len(ledger.chunks) >= _CHUNKS_BEFORE_MERGE:
             ledger.chunks = checkpoint.merge_trace(self.directory, self.lease.epoch, ledger.chunks)
         self._save_carry(state)
-        self._tell(arrays["loss"].T)
+        self._tell(averaged_loss(arrays).T)
 
     def _tell(self, losses: np.ndarray) -> None:
         """The running LLC with its error: in warm-up that of the last chunk, in sampling that of all draws."""

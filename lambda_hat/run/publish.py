@@ -11,7 +11,7 @@ from lambda_hat.config.job import Job
 from lambda_hat.config.schema import Document
 from lambda_hat.estimation.estimate import LLC, Estimate, Setting, beside_exact, efficiency, estimate, quick_llc
 from lambda_hat.estimation.reason import MAX_RHAT, MIN_ESS
-from lambda_hat.estimation.trace import COLUMNS
+from lambda_hat.estimation.trace import COLUMNS, averaged_loss
 from lambda_hat.run.accounting import Ledger, TracePhase
 from lambda_hat.store import trace_file
 from lambda_hat.store.checkpoint import Chunk, load_trace
@@ -41,7 +41,7 @@ def checked_mcse(trace: dict[str, np.ndarray], setting: Setting, wanted: float) 
 
     The quick error is looked at first: ArviZ is not asked about a trace that is far from ``wanted``.
     """
-    quick = quick_llc(trace["loss"], setting)
+    quick = quick_llc(averaged_loss(trace), setting)
     if not quick.mcse <= 2.0 * wanted * abs(quick.llc):
         return None
     return settled_mcse(estimate(trace, setting))
@@ -71,8 +71,10 @@ def read_trace(directory: Path, ledger: Ledger, phase: TracePhase) -> dict[str, 
         parts.append({name: column.T for name, column in load_trace(directory, names).items()})
     if not parts:
         return {}
+    # What was begun before a column was added goes on without it.
+    names = [name for name in parts[0] if all(name in part for part in parts)]
     # Chunks are stored by draw. The order in memory is that of the sums below, and so of their last bits.
-    return {name: np.ascontiguousarray(np.concatenate([part[name] for part in parts], axis=1)) for name in parts[0]}
+    return {name: np.ascontiguousarray(np.concatenate([part[name] for part in parts], axis=1)) for name in names}
 
 
 def merge_trace(directory: Path, ledger: Ledger, origin: Origin) -> dict[str, np.ndarray]:

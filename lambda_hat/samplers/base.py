@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from lambda_hat.config.job import Job
+from lambda_hat.config.job import DataConfig, Job, ModelConfig
 from lambda_hat.config.schema import ConfigError, Dtype
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers._limits import LEAST_DIM_SHARED
@@ -51,12 +51,13 @@ class StepInfo(NamedTuple):
     coarse_loss: Float[Array, " chain"]
     coarse_virial: Float[Array, " chain"]
     work: Float[Array, " chain"]
+    expected_loss: Float[Array, " chain"]
 
 
 # The axis of the mesh along which devices share out the chains.
 CHAINS = "chains"
 # Optional arguments of step_info.
-_FLOATS = ("virial", "energy", "log_weight", "acceptance", "coarse_loss", "coarse_virial", "work")
+_FLOATS = ("virial", "energy", "log_weight", "acceptance", "coarse_loss", "coarse_virial", "work", "expected_loss")
 
 
 class Kernel(NamedTuple):
@@ -68,6 +69,11 @@ class Kernel(NamedTuple):
     step: Callable[[Key[Array, ""], Any], tuple[Any, StepInfo]]
 
 
+def refuses_nothing(model: ModelConfig, data: DataConfig) -> list[str]:
+    del model, data
+    return []
+
+
 class Traits(NamedTuple):
     """What others need to know of a sampler; the defaults are those of an exact one with full gradients.
 
@@ -77,6 +83,7 @@ class Traits(NamedTuple):
     least_dim: the fewest parameters that its dynamics need: 2 where a momentum is a direction.
     noise_gain: c, if the noise of its minibatches raises the virial by at least c Var[nbeta grad L_batch]; 0: unknown.
     columns: the columns of the trace that every draw fills, beside the loss: NaN in all of them is then a failure.
+    refuses: why it cannot sample a model with such data, one sentence each; most samplers take any loss.
     """
 
     batch_size: int | None = None
@@ -85,6 +92,7 @@ class Traits(NamedTuple):
     noise_gain: float = 0.0
     least_dim: int = 1
     columns: frozenset[str] = frozenset({"virial"})
+    refuses: Callable[[ModelConfig, DataConfig], list[str]] = refuses_nothing
 
     def rows_per_gradient(self, num_data: int) -> int:
         """Rows that one gradient averages over.
@@ -212,8 +220,8 @@ def _is_shared_out() -> bool:
 def thin(
     step: Callable[[Any, Any], tuple[Any, StepInfo]], steps_per_draw: int
 ) -> Callable[[Any, Any], tuple[Any, StepInfo]]:
-    """One draw of ``steps_per_draw`` calls of ``step``: gradients and work add up, divergences are or-ed, acceptance
-    and virial are averaged, the rest is the last call's."""
+    """One draw of ``steps_per_draw`` calls of ``step``: gradients and work add up, divergences are or-ed, acceptance,
+    virial and expected loss are averaged, the rest is the last call's."""
     if steps_per_draw == 1:
         return step
 
@@ -229,6 +237,7 @@ def thin(
             acceptance=jnp.mean(infos.acceptance, 0),
             virial=jnp.mean(infos.virial, 0),
             work=jnp.sum(infos.work, 0),
+            expected_loss=jnp.mean(infos.expected_loss, 0),
         )
 
     return draw

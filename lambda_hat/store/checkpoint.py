@@ -159,7 +159,9 @@ def load_trace(run_dir: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         if (before.phase, before.stop) != (after.phase, after.start):
             raise ValueError(f"trace chunks need to follow one another, got {before.name} and then {after.name}")
     parts = [read_npz(run_dir / name).arrays for name in names]
-    return {field: np.concatenate([part[field] for part in parts]) for field in parts[0]} if parts else {}
+    # A column that was added to the trace since the first of them is left out.
+    fields = [field for field in parts[0] if all(field in part for part in parts)] if parts else []
+    return {field: np.concatenate([part[field] for part in parts]) for field in fields}
 
 
 def merge_trace(run_dir: Path, epoch: int, names: Sequence[str]) -> list[str]:

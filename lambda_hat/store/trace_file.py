@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from lambda_hat.estimation.statistics import Setting, llc_draws
-from lambda_hat.estimation.trace import COLUMNS, Draws, Trace, WarmupTrace
+from lambda_hat.estimation.trace import COLUMNS, Draws, Trace, WarmupTrace, averaged_loss
 
 _ARVIZ_NAMES = {"acceptance": "acceptance_rate", "diverged": "diverging"}
 _NAMES = {name: _ARVIZ_NAMES.get(name, name) for name in COLUMNS}
@@ -80,9 +80,10 @@ def read_columns(path: Path, names: Iterable[str]) -> dict[str, Shaped[np.ndarra
 
 
 def read_loss(path: Path) -> Draws:
-    """L_n(w) of every draw alone, in a tenth of the time."""
+    """What the LLC is the mean of (:func:`lambda_hat.estimation.trace.averaged_loss`) alone, in a tenth of the time."""
     with h5py.File(path, "r") as file:
-        return np.asarray(file[f"{_GROUPS[0]}/{_NAMES['loss']}"])
+        places = {name: f"{_GROUPS[0]}/{name}" for name in ("loss", "expected_loss")}
+        return averaged_loss({name: np.asarray(file[place]) for name, place in places.items() if place in file})
 
 
 def _is_undefined(values: Shaped[np.ndarray, "chain draw"]) -> bool:

@@ -10,7 +10,7 @@ shared by all targets of one shape, and no data set is ever a constant of a prog
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
@@ -59,10 +59,13 @@ MakeTruth = Callable[[int | None, int | None], Truth]
 class RowSource(Protocol):
     """A data source with rows; a population is a :class:`DataConfig` without them.
 
-    ``rows``    all rows, deterministic. Synthetic data ask ``make_truth`` for what they follow, real data ignore it.
-    ``widths``  the numbers of inputs p and of outputs q (or classes), known without a truth.
+    ``rows``        all rows, deterministic. Synthetic data ask ``make_truth`` what they follow; real data ignore it.
+    ``widths``      the numbers of inputs p and of outputs q (or classes), known without a truth.
+    ``has_labels``  whether the outputs are classes: a classification, known without reading the rows.
     """
 
+    @property
+    def has_labels(self) -> bool: ...
     def rows(self, make_truth: MakeTruth) -> Rows: ...
     def widths(self) -> tuple[int, int]: ...
 
@@ -203,6 +206,34 @@ class Model(ModelConfig, Loss, Protocol):
     data_kinds: ClassVar[tuple[type[DataSet], ...]]
 
     def build(self, data: DataConfig, teacher: Teacher, training: Training) -> "Built": ...
+
+
+class Curvature(NamedTuple):
+    """The Hessian of L_n in one layer: left (x) right on its entries in row-major order. None: the identity."""
+
+    left: Float[Array, "out out"] | None
+    right: Float[Array, "in in"] | None
+
+
+@runtime_checkable
+class LinearInLayers(Protocol):
+    """What a model has whose L_n is quadratic in each layer while the others stay: the square loss of a network that
+    is linear in each layer. Not a part of every :class:`Model`.
+
+    ``layered_data``  the kinds of its data set for which this is so.
+    ``nonlinear``     why it is not so with these data, as the end of a sentence; None where it is.
+    ``layers``        the flat w, or a gradient in it, as one matrix (out, in) a layer, from the inputs to the outputs.
+    ``flat``          the flat w of such matrices.
+    ``curvature``     of the layer ``index``. From rows it takes one more pass over them, as a gradient does. The right
+                      factor of layer 0 is that of the inputs, whatever the layers.
+    """
+
+    layered_data: ClassVar[tuple[type, ...]]
+
+    def nonlinear(self, data: DataConfig, /) -> str | None: ...
+    def layers(self, data: PyTree, w: Float[Array, " d"], /) -> list[Array]: ...
+    def flat(self, layers: Sequence[Array], /) -> Float[Array, " d"]: ...
+    def curvature(self, data: PyTree, layers: Sequence[Array], index: int, /) -> Curvature: ...
 
 
 def data_set(model: Model, arrays: Mapping[str, Leaf]) -> DataSet:

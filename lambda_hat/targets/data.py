@@ -70,6 +70,10 @@ class Synthetic:
     def widths(self) -> tuple[int, int]:
         return self.num_inputs or DEFAULT_INPUTS, self.num_outputs or DEFAULT_OUTPUTS
 
+    @property
+    def has_labels(self) -> bool:
+        return False
+
     def rows(self, make_truth: MakeTruth) -> Rows:
         teacher = make_truth(self.num_inputs, self.num_outputs)
         rng = teacher.rng if self.seed is None else np.random.default_rng(self.seed)
@@ -131,12 +135,16 @@ class Sklearn:
     def fingerprint(self) -> dict[str, str]:
         return {}
 
+    @property
+    def has_labels(self) -> bool:
+        return self.name != "diabetes"
+
     def rows(self, make_truth: MakeTruth) -> Rows:
         del make_truth
         from sklearn import datasets
 
         inputs, outputs = getattr(datasets, f"load_{self.name}")(return_X_y=True)
-        return _as_rows(inputs, outputs, self.name != "diabetes", self.standardize, self.sigma)
+        return _as_rows(inputs, outputs, self.has_labels, self.standardize, self.sigma)
 
 
 @schema("lambda_hat.targets.data.File")
@@ -169,6 +177,10 @@ class File:
     def fingerprint(self) -> dict[str, str]:
         """The sha256 of the file's bytes, instead of its path."""
         return {"path": "sha256:" + hashlib.sha256(self._bytes).hexdigest()}
+
+    @property
+    def has_labels(self) -> bool:
+        return self.task == "classification"
 
     def rows(self, make_truth: MakeTruth) -> Rows:
         del make_truth

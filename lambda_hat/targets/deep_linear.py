@@ -1,6 +1,7 @@
 """A deep linear network at the deepest, balanced point of its fibre, where lambda is known."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from lambda_hat.config.schema import Node, NonNegativeFloat, NonNegativeInt, Pos
 from lambda_hat.targets.base import (
     Batch,
     Built,
+    Curvature,
     DataSet,
     Leaf,
     RowSource,
@@ -27,7 +29,7 @@ from lambda_hat.targets.exact import deep_linear_lambda, deep_linear_llc, quadra
 from lambda_hat.targets.gradient_noise import draw_noise, with_noise
 from lambda_hat.targets.random_numbers import draw_rows
 from lambda_hat.targets.row_data import LinearRegression
-from lambda_hat.targets.second_moments import linear_regression, moment_loss, quadratic_form
+from lambda_hat.targets.second_moments import layer_curvature, linear_regression, moment_loss, quadratic_form
 from lambda_hat.targets.training import Training
 from lambda_hat.targets.w0_report import examine
 
@@ -93,11 +95,26 @@ class DeepLinear:
         return unflatten(w, {f"weight{i}": (fan_out, fan_in) for i, (fan_in, fan_out) in shapes})
 
     def loss(self, data: Product | LinearRegression, w: Float[Array, " d"]) -> Float[Array, ""]:
-        layers = list(self.unravel(data, w).values())
-        product = _chain(layers[::-1])
+        product = _chain(self.layers(data, w)[::-1])
         if isinstance(data, LinearRegression):
             return moment_loss(data, product)
         return 0.5 * ((product - data.product) ** 2).sum()
+
+    layered_data: ClassVar[tuple[type[DataSet], ...]] = data_kinds
+
+    def nonlinear(self, data: DataConfig) -> None:
+        """Its loss is quadratic in each layer, whatever the data."""
+        del data
+
+    def layers(self, data: Product | LinearRegression, w: Float[Array, " d"]) -> list[Array]:
+        return list(self.unravel(data, w).values())
+
+    def flat(self, layers: Sequence[Array]) -> Float[Array, " d"]:
+        return jnp.concatenate([layer.ravel() for layer in layers])
+
+    def curvature(self, data: Product | LinearRegression, layers: Sequence[Array], index: int) -> Curvature:
+        factor = jnp.asarray(data.factor) if isinstance(data, LinearRegression) else None
+        return layer_curvature(layers, index, factor)
 
     def minibatch(self, key: Key[Array, ""], target: Target, batch_size: int) -> Batch:
         if isinstance(target.data, Product):
@@ -107,8 +124,7 @@ class DeepLinear:
     def minibatch_loss(self, data: Product | LinearRegression, w: Float[Array, " d"], batch: Batch) -> Float[Array, ""]:
         if isinstance(data, Product):
             return with_noise(self.gradient_noise, self.loss(data, w), w, batch)
-        layers = list(self.unravel(data, w).values())
-        predictions = _chain([data.inputs[batch], *(layer.T for layer in layers)])
+        predictions = _chain([data.inputs[batch], *(layer.T for layer in self.layers(data, w))])
         return data.mean_loss(predictions, data.outputs[batch])
 
     def build(self, data: DataConfig, teacher: Teacher, training: Training) -> Built:

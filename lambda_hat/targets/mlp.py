@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 import jax
@@ -12,14 +12,14 @@ from jaxtyping import Array, Float, Int, Key
 
 from lambda_hat.config.job import DataConfig, TeacherConfig
 from lambda_hat.config.schema import ConfigError, Document, Node, NonNegativeInt, PositiveInt, schema
-from lambda_hat.targets.base import Batch, Built, DataSet, Leaf, Rows, RowSource, Target, Teacher, unflatten
+from lambda_hat.targets.base import Batch, Built, Curvature, DataSet, Leaf, Rows, RowSource, Target, Teacher, unflatten
 from lambda_hat.targets.data import Synthetic
 from lambda_hat.targets.descent import train
 from lambda_hat.targets.exact import quadratic_llc
 from lambda_hat.targets.mean_over_rows import mean_over_rows
 from lambda_hat.targets.random_numbers import draw_rows
 from lambda_hat.targets.row_data import Classification, LinearRegression, Regression, RowData, regression
-from lambda_hat.targets.second_moments import linear_regression, moment_loss, quadratic_form
+from lambda_hat.targets.second_moments import layer_curvature, linear_regression, moment_loss, quadratic_form
 from lambda_hat.targets.training import Training
 from lambda_hat.targets.w0_report import examine
 
@@ -155,6 +155,32 @@ class MLP:
         basis = jnp.eye(num_inputs + self.bias, dtype=parameters["weight1"].dtype)
         one = basis[:, num_inputs:] if self.bias else 1.0
         return self.network(parameters, basis[:, :num_inputs], one).T
+
+    layered_data: ClassVar[tuple[type[DataSet], ...]] = (LinearRegression,)
+
+    def nonlinear(self, data: DataConfig) -> str | None:
+        if not self._is_linear:
+            return f"model=mlp has nonlinear layers (activation={self.activation}, layernorm={self.layernorm})"
+        if isinstance(data, RowSource) and data.has_labels:
+            return f"{type(data).__name__} data have labels, whose loss is the cross-entropy"
+        return None
+
+    def layers(self, data: RowData, w: Float[Array, " d"]) -> list[Array]:
+        """Weights, each with its biases as a last column."""
+        parameters = self.unravel(data, w)
+        weights = [value for name, value in parameters.items() if name.startswith("weight")]
+        if not self.bias:
+            return weights
+        biases = [value[:, None] for name, value in parameters.items() if name.startswith("bias")]
+        return [jnp.hstack(pair) for pair in zip(weights, biases, strict=True)]
+
+    def flat(self, layers: Sequence[Array]) -> Float[Array, " d"]:
+        if self.bias:
+            return jnp.concatenate([part.ravel() for layer in layers for part in (layer[:, :-1], layer[:, -1])])
+        return jnp.concatenate([layer.ravel() for layer in layers])
+
+    def curvature(self, data: LinearRegression, layers: Sequence[Array], index: int) -> Curvature:
+        return layer_curvature(layers, index, jnp.asarray(data.factor), bias=self.bias)
 
     @property
     def _is_linear(self) -> bool:

@@ -5,13 +5,15 @@ squares, so that nothing cancels. It costs p^2 where rows cost n p: 40 to 110 ti
 (docs/benchmark.md).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from lambda_hat.config.schema import Document
-from lambda_hat.targets.base import Rows
+from lambda_hat.targets.base import Curvature, Rows
 from lambda_hat.targets.row_data import LinearRegression, regression
 
 
@@ -27,6 +29,29 @@ def linear_regression(rows: Rows, features: np.ndarray) -> LinearRegression:
 def moment_loss(data: LinearRegression, product: Float[Array, "q features"]) -> Float[Array, ""]:
     """L_n(W), at the cost of p^2."""
     return 0.5 * (((product - data.least_squares) @ data.factor) ** 2).sum() + data.residual
+
+
+def layer_curvature(layers: Sequence[Array], index: int, factor: Array | None, *, bias: bool = False) -> Curvature:
+    """The Hessian in W_i of 1/2 ||(W_L ... W_1 - B) C||_F^2: U'U (x) H C C' H', U = W_L ... W_(i+1) the map after the
+    layer and H = W_(i-1) ... W_1 the one before.
+
+    Args:
+        index: i - 1.
+        factor: C; None: the identity.
+        bias: Whether the last column of each layer is its bias. H then acts on (x, 1) and keeps the 1.
+    """
+    before: Array | None = None
+    for layer in layers[:index]:
+        before = layer if before is None else layer @ before
+        if bias:
+            one = jnp.zeros((1, before.shape[1]), before.dtype).at[0, -1].set(1)
+            before = jnp.concatenate([before, one])
+    after: Array | None = None
+    for layer in layers[:index:-1]:
+        weight = layer[:, :-1] if bias else layer
+        after = weight if after is None else after @ weight
+    spread = before if factor is None else factor if before is None else before @ factor
+    return Curvature(None if after is None else after.T @ after, None if spread is None else spread @ spread.T)
 
 
 def quadratic_form(data: LinearRegression, product: np.ndarray) -> Document:

@@ -37,9 +37,10 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith("lease-")}
 
 
-def test_the_old_store_has_runs_of_every_sampler() -> None:
+def test_the_old_store_has_runs_of_every_sampler_that_was_there() -> None:
+    """Whose presets are there still; later ones have none in it."""
     presets = [yaml.safe_load(path.read_text())["_target_"] for path in (config_dir() / "sampler").glob("*.yaml")]
-    assert set(HALF_DONE) == set(FINISHED) == {target.split(".")[-2] for target in presets}
+    assert set(HALF_DONE) == set(FINISHED) <= {target.split(".")[-2] for target in presets}
 
 
 @pytest.mark.parametrize("sampler", HALF_DONE)

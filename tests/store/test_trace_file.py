@@ -29,6 +29,7 @@ def trace(draws: int, dtype: str = "float64", seed: int = 0) -> dict[str, np.nda
         "coarse_loss": np.full(shape, np.nan, dtype),
         "coarse_virial": np.full(shape, np.nan, dtype),
         "work": rng.normal(0, 0.1, shape).astype(dtype),
+        "expected_loss": np.full(shape, np.nan, dtype),
     }
 
 

@@ -129,6 +129,7 @@ def _analysis_fault(folder: Path, analysis: Document) -> str | None:
 
 def _trace_fault(folder: Path, analysis: Document) -> str | None:
     from lambda_hat.estimation.statistics import llc_draws
+    from lambda_hat.estimation.trace import averaged_loss
     from lambda_hat.store.trace_file import read_trace_file
 
     if not (folder / "trace.nc").exists():
@@ -136,7 +137,7 @@ def _trace_fault(folder: Path, analysis: Document) -> str | None:
     for name, is_sound in _columns(folder / "trace.nc"):
         if not is_sound:
             return f"its coordinate {name} does not count from 0"
-    loss = read_trace_file(folder / "trace.nc").trace["loss"][:, : analysis["progress"]["draws"]]
+    loss = averaged_loss(read_trace_file(folder / "trace.nc").trace)[:, : analysis["progress"]["draws"]]
     if analysis["llc"] is None or loss.shape[1] < analysis["progress"]["draws"]:
         return None if analysis["llc"] is None else f"it has {loss.shape[1]} draws, fewer than analysis.json used"
     llc = float(llc_draws(loss, analysis["nbeta"], analysis["loss_at_w0"]).mean())
