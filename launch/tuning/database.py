@@ -24,6 +24,7 @@ T = TypeVar("T")
 _PATIENCE_S = 900.0
 _LONGEST_PAUSE_S = 10.0
 _LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay"}
+_CONNECT = {"connect_timeout": 10}  # seconds, of PostgreSQL
 _RECYCLE_S = 1800  # firewalls forget connections that were silent for longer
 
 
@@ -57,7 +58,7 @@ class Database:
             _choose_journal(Path(self.url.removeprefix("sqlite:///")))
             storage = RDBStorage(self.url, engine_kwargs={"connect_args": {"timeout": 60}})
             return storage.engine, storage
-        options = {"pool_pre_ping": True, "pool_recycle": _RECYCLE_S, "connect_args": {"connect_timeout": 10}}
+        options = {"pool_pre_ping": True, "pool_recycle": _RECYCLE_S, "connect_args": _CONNECT}
         engine = create_engine(self.url, **options)
         with engine.begin() as connection:
             # Two drivers that create the tables at once would fail.
@@ -126,7 +127,7 @@ def has_studies(url: str) -> bool:
     """
     if url.startswith("sqlite") and not Path(url.removeprefix("sqlite:///")).exists():
         return False
-    engine = create_engine(url)
+    engine = create_engine(url) if url.startswith("sqlite") else create_engine(url, connect_args=_CONNECT)
     try:
         return inspect(engine).has_table("studies")
     except exc.SQLAlchemyError as error:
