@@ -226,7 +226,8 @@ def _bias(x: Draws, trace: Trace, setting: Setting, ess: float) -> Bias | None:
         return from_companions(x, virial, coarse, setting.dim)
     # A run that was begun before work was recorded does not know that of its first draws; any other gap is a failure.
     is_begun = ~np.isnan(work).any(axis=0)
-    is_known = bool(is_begun.any()) and (bool(is_begun[0]) or np.isnan(work[:, int(np.argmax(is_begun)) :]).any())
+    first = int(np.argmax(is_begun))
+    is_known = bool(is_begun.any()) and (first == 0 or bool(np.isnan(work[:, first:]).any()))
     return from_work(x, virial, work, ess, setting.dim) if is_known else None
 
 
