@@ -65,8 +65,8 @@ def test_a_sweep_takes_every_spelling_that_a_single_run_takes(composer: Composer
 @pytest.mark.parametrize(
     "more",
     [
-        ["seed=3", "posterior.gamma=2"], ["store={root: x}"], ["model.curvatures=[1,2]", "model.curvatures[0]=5"],
-        ["++new.key.deep=1"], ["+posterior.new=1"], ["store.root=${sampler.step_size}"], ["posterior=3"],
+        ["seed=3", "posterior.gamma=2"], ["store={root: x}"], ["model.curvatures=[1,2]"],
+        ["++new.key.deep=1"], ["+posterior.new=1"], ["store.root=${sampler.step_size}"],
         ["budget.draws=[1,'${seed}']"], ["++store.a=1", "++store.a={b: 2}", "++store.a.c=3"],
     ],
 )  # fmt: skip
