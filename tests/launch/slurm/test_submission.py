@@ -130,7 +130,7 @@ def test_one_silence_of_any_command_ends_nothing(
     slurm: FakeSlurm, send: Send, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     send(1)
-    usual, times = cluster._ask, list[str]()  # pyright: ignore[reportPrivateUsage]
+    usual, times = cluster._ask, list[str]()
 
     def silent_once(*words: str) -> str:
         if words[0] == command and command not in times:
