@@ -11,9 +11,10 @@ from typing import NamedTuple
 from lambda_hat.config.job import Job, parse_job
 from lambda_hat.launch.backend import backend_from
 from lambda_hat.launch.local.worker import element_log
-from lambda_hat.launch.manifest import Place
+from lambda_hat.launch.manifest import Submission
 from lambda_hat.launch.plan import plan_jobs
 from lambda_hat.launch.slurm import cluster
+from lambda_hat.launch.slurm.logs import element_logs
 from lambda_hat.launch.submit import submit
 from lambda_hat.launch.sweep import OVER, RunState, Sweep
 from lambda_hat.store.layout import Store, StoreError, read_config, write_status
@@ -34,7 +35,8 @@ def failures(sweep: Sweep, states: Sequence[RunState]) -> list[Failure]:
     """Every distinct bad end once, the most frequent first."""
     groups: dict[tuple[str, str], list[RunState]] = {}
     for state in states:
-        if state.condition.state in OVER - {"finished"} or state.condition.state == "held":
+        is_bad = state.condition.state in (OVER - {"finished"}) | {"held"}
+        if is_bad or state.condition.never_starts:
             # One cause appears with different ids.
             reason = state.condition.reason.replace(state.run_id, "RUN").replace(state.job or "\0", "JOB")
             groups.setdefault((state.condition.state, reason), []).append(state)
@@ -54,16 +56,9 @@ def log_of(sweep: Sweep, state: RunState) -> Path | None:
     if not manifest.arrays[place.array].is_slurm:
         path = element_log(sweep.directory, place)
         return path if path.exists() else None
-    return _slurm_log(sweep, place)
-
-
-def _slurm_log(sweep: Sweep, place: Place) -> Path | None:
-    manifest = sweep.manifest()
     job = manifest.arrays[place.array].job_id(place.index)
-    folder = backend_from(manifest.backend).folder(sweep.directory)
-    paths = [] if job is None else sorted(Path(str(folder).replace("%j", job)).glob(f"{job}_*_log.*"))
-    written = [path for path in paths if path.stat().st_size]
-    return max(written, key=lambda path: path.stat().st_mtime) if written else None
+    logs = [] if job is None else element_logs(manifest.backend, sweep.directory, job)
+    return logs[-1] if logs else None
 
 
 def retry(sweep: Sweep, *, finished: bool = False, wait: bool = True) -> Sweep:
@@ -73,8 +68,12 @@ def retry(sweep: Sweep, *, finished: bool = False, wait: bool = True) -> Sweep:
         sweep: What to complete.
         finished: Repeat the finished runs too; their old files move to the store's .trash.
         wait: Return when all runs are over.
+
+    Raises:
+        ClusterError: it was submitted to another cluster.
     """
     states = sweep.states()
+    _refuse_elsewhere(sweep, states, "retry")
     sweep.record(states)
     again = [
         state for state in states if state.condition.state in OVER and (finished or state.condition.state != "finished")
@@ -97,35 +96,61 @@ def _frozen(store: Store, state: RunState) -> Job:
     return dataclasses.replace(parse_job(config), rerun=False)
 
 
+def _refuse_elsewhere(sweep: Sweep, states: Iterable[RunState], command: str) -> None:
+    """Refuse if a run that is not finished was last submitted to another cluster, whose words are not known here.
+
+    Raises:
+        ClusterError: which one.
+    """
+    manifest = sweep.manifest()
+    places = manifest.places()
+    unfinished = [state.run_id for state in states if state.condition.state != "finished" and state.run_id in places]
+    names = {manifest.arrays[places[run_id].array].cluster for run_id in unfinished} - {None}
+    if not names:
+        return
+    here = cluster.cluster_name()
+    for name in names - {here}:
+        raise cluster.ClusterError(
+            f"{command}: {sweep.name} was submitted to the cluster {name}, and this is {here}; give the command there"
+        )
+
+
 def cancel(sweep: Sweep) -> list[str]:
     """End the elements of this sweep only; returns the ids of the runs that this stopped.
 
     Their committed draws stay, and ``retry`` continues from there.
+
+    Raises:
+        ClusterError: it was submitted to another cluster.
     """
-    manifest = sweep.manifest()
     live = [state for state in sweep.states() if state.condition.state not in OVER]
-    jobs = [array.job for array in manifest.arrays if array.job is not None]
-    mine = {
-        array.job_id(index)
-        for array in manifest.arrays
-        if array.is_slurm and array.job is not None
-        for index in range(len(array.elements))
-    }
-    cluster.cancel(job for job, state in cluster.job_states(jobs).items() if state.is_live and job in mine)
-    _stop_processes(sweep, live)
-    for state in live:
-        if state.condition.state in ("queued", "held") and (state.job is None or state.job in mine):
-            folder = sweep.store.run_dir(state.run.target, state.run_id)
+    _refuse_elsewhere(sweep, live, "cancel")
+    _stop(sweep.directory)  # a driver that is still submitting
+    manifest = sweep.manifest()
+    for array in manifest.arrays:
+        if array.is_slurm and array.job is None and array.name:
+            array.job = cluster.job_named(array.name)
+    jobs = manifest.jobs()
+    ended = cluster.cancel(jobs) if jobs else []
+    mine = [state for state in live if _is_of(sweep, state) and (state.job is None or state.job in ended)]
+    for state in mine:
+        folder = sweep.store.run_dir(state.run.target, state.run_id)
+        if state.job is None:
+            _stop(folder)
+        if state.condition.state in ("queued", "held"):
             write_status(folder, state="cancelled", error="cancelled before it started", told_by="observer")
-    return [state.run_id for state in live]
+    return [state.run_id for state in mine]
 
 
-def _stop_processes(sweep: Sweep, live: Iterable[RunState]) -> None:
-    """Send SIGTERM to this sweep's driver and local elements on this machine."""
-    local = [state for state in live if state.job is None]
-    folders = [sweep.directory, *(sweep.store.run_dir(state.run.target, state.run_id) for state in local)]
-    for folder in folders:
-        pid = process_here(folder)
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+def _is_of(sweep: Sweep, state: RunState) -> bool:
+    """Whether a run was last submitted in this sweep; another one may have it in hand."""
+    submission = Submission.read(sweep.store.run_dir(state.run.target, state.run_id))
+    return submission is None or submission.sweep == sweep.name
+
+
+def _stop(folder: Path) -> None:
+    """Send SIGTERM to the process of this machine that works in ``folder``: a driver, or a local element."""
+    pid = process_here(folder)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)

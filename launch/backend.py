@@ -5,6 +5,8 @@ and without Hydra.
 """
 
 import os
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +15,15 @@ from typing import Any, Literal
 import lambda_hat
 from lambda_hat.config.job import Job
 from lambda_hat.config.schema import ConfigError, Document, Node
+from lambda_hat.launch.slurm.environment import inherit
 
 LOCAL_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.LocalLauncher"
 SLURM_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.SlurmLauncher"
 _KINDS: dict[str, Literal["local", "slurm"]] = {LOCAL_TARGET: "local", SLURM_TARGET: "slurm"}
 # Fields of the presets that are ours; submitit gets the others unchanged.
 _OURS = {"_target_", "runs_per_element", "array_parallelism", "gpu_type", "submitit_folder", "max_num_timeout", "name"}
+# Fields of which SLURM takes one.
+_RIVALS = (("mem_gb", "mem_per_cpu", "mem_per_gpu"), ("cpus_per_task", "cpus_per_gpu"))
 # Fields that every executor of submitit has; the others are prefixed by the executor's name.
 _COMMON = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "stderr_to_stdout"}
 # SLURM sends the signal of --signal up to a minute early.
@@ -68,6 +73,15 @@ class Backend:
         """Why ``packs`` (the jobs of each element) do not fit this backend, one sentence each."""
         if self.kind == "local":
             return []
+        roots = dict.fromkeys(job.store.root for pack in packs for job in pack)
+        faults = [
+            f"store.root: needs a path without % and \\ on SLURM, which replaces them in the names of logs, got {root}"
+            for root in roots
+            if {"%", "\\"} & set(str(Path(root).absolute()))
+        ]
+        return faults + self._walltime_faults(packs)
+
+    def _walltime_faults(self, packs: Sequence[Sequence[Job]]) -> list[str]:
         if self.timeout_min * 60 <= self.margin_s:
             return [
                 f"hydra.launcher.timeout_min: needs more than signal_delay_s + {_EARLY_SIGNAL_S} s "
@@ -105,14 +119,24 @@ class Backend:
     def submitit_parameters(self) -> Document:
         """The preset's fields under the names that submitit's AutoExecutor has for them."""
         given = {name: value for name, value in self.config.items() if name not in _OURS and value is not None}
-        if self.config.get("gpu_type"):
-            given["gpus_per_node"] = f"{self.config['gpu_type']}:{self.config.get('gpus_per_node') or 1}"
+        given |= self._typed_gpus()
         exports = [f'export {name}="{value}"' for name, value in self.environment().items()]
         # Recompiling every import about doubles the start of an element.
         given["setup"] = ["unset PYTHONDONTWRITEBYTECODE", *exports, *given.get("setup", [])]
-        if self.array_parallelism is not None:
-            given["array_parallelism"] = self.array_parallelism
-        return {name if name in _COMMON else f"slurm_{name}": value for name, value in given.items()}
+        given["array_parallelism"] = self.array_parallelism or sys.maxsize  # never more than the array has elements
+        return {
+            name if name in _COMMON else f"slurm_{name}": value for name, value in given.items() if value is not None
+        }
+
+    def _typed_gpus(self) -> Document:
+        """The fields that ask for GPUs of a type: submitit's own are numbers."""
+        gpu_type, others = self.config.get("gpu_type"), self.config.get("gres")
+        if not gpu_type:
+            return {}
+        if self.config.get("gpus_per_task"):
+            return {"gpus_per_node": None, "gpus_per_task": f"{gpu_type}:{self.config['gpus_per_task']}"}
+        gpus = f"gpu:{gpu_type}:{self.config.get('gpus_per_node') or 1}"
+        return {"gpus_per_node": None, "gres": f"{gpus},{others}" if others else gpus}
 
     def folder(self, sweep_dir: Path) -> Path:
         """Where submitit keeps one folder for each element: beside the manifest, unless the preset says otherwise."""
@@ -158,6 +182,14 @@ def backend_from(launcher: Node) -> Backend:
     )
 
 
+def inherited(backend: Backend) -> tuple[Backend, list[str]]:
+    """``backend`` with what its preset leaves open taken from SBATCH_* variables, and a sentence about each of them."""
+    if backend.kind == "local":
+        return backend, []
+    config, words = inherit(backend.config)
+    return backend_from(config), words
+
+
 def _slurm_faults(config: Node) -> list[str]:
     faults: list[str] = []
     if "%j" not in str(config["submitit_folder"]) or "%a" in str(config["submitit_folder"]):
@@ -168,4 +200,18 @@ def _slurm_faults(config: Node) -> list[str]:
     for name in ("nodes", "tasks_per_node"):
         if config.get(name, 1) != 1:
             faults.append(f"hydra.launcher.{name}: needs to be 1, an element is one process, got {config[name]}")
+    for rivals in _RIVALS:
+        given = [name for name in rivals if config.get(name) is not None]
+        if len(given) > 1:
+            faults.append(
+                f"hydra.launcher.{given[-1]}: needs hydra.launcher.{given[0]}=null, since SLURM takes one of them, "
+                f"got {config[given[-1]]} and {config[given[0]]}"
+            )
+    if config.get("gpu_type") and re.search(r"\bgpu\b", str(config.get("gres") or "")):
+        faults.append(f"hydra.launcher.gres: needs no gpu beside gpu_type={config['gpu_type']}, got {config['gres']}")
+    if config.get("name") is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", str(config["name"])):
+        faults.append(
+            f"hydra.launcher.name: needs letters, digits, '.', '_' and '-' only, got {config['name']!r}; jobs are "
+            "known by their names"
+        )
     return faults

@@ -25,6 +25,7 @@ from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.manifest import SETTLED, Manifest, Task, status_since_submission
 from lambda_hat.launch.signals import Stop
 from lambda_hat.launch.slurm import cluster
+from lambda_hat.launch.slurm.logs import STARTS
 from lambda_hat.report.pictures import draw_missing
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.sampling.devices import one_a_core
@@ -54,6 +55,7 @@ class Element:
 
     def __call__(self) -> None:
         """Do the work, and end the process with an exit code that SLURM understands."""
+        PlainReporter().line(f"{STARTS}{self.index} of {self.sweep_dir.name} starts on {socket.gethostname()}")
         self.started = time.monotonic()
         stop = Stop()
         stop.install()

@@ -33,6 +33,7 @@ class Array:
         name: Its job name; unique.
         is_slurm: Whether SLURM runs it.
         job: SLURM's id of the array; null before it is known, and on the local backend.
+        cluster: SLURM's name of the cluster; null on the local backend, and in manifests of older versions.
     """
 
     kind: Kind
@@ -41,6 +42,7 @@ class Array:
     name: str = ""
     is_slurm: bool = False
     job: str | None = None
+    cluster: str | None = None
 
     def job_id(self, index: int) -> str | None:
         """SLURM's id of one element. submitit submits a single element as a plain job."""
@@ -100,13 +102,19 @@ class Task(NamedTuple):
 
 @dataclass
 class Manifest:
-    """The content of manifest.json."""
+    """The content of manifest.json.
+
+    Args:
+        refused: Why the last submission was refused; empty if it was not.
+    """
 
     name: str
     experiment: str
     backend: dict[str, Any]
     runs: dict[str, SweepRun] = field(default_factory=dict)
     arrays: list[Array] = field(default_factory=list)
+    refused: str = ""
+    _before: dict[Path, Submission | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def load(cls, sweep_dir: Path) -> "Manifest":
@@ -117,7 +125,7 @@ class Manifest:
         """
         read = read_manifest(sweep_dir)
         arrays = [Array(**array) for array in read.arrays]
-        return cls(read.name, read.experiment, read.backend, read.runs, arrays)
+        return cls(read.name, read.experiment, read.backend, read.runs, arrays, read.refused)
 
     def save(self, store: Store) -> None:
         document = {
@@ -127,6 +135,7 @@ class Manifest:
             "backend": self.backend,
             "runs": {run_id: run._asdict() for run_id, run in self.runs.items()},
             "arrays": [dataclasses.asdict(array) for array in self.arrays],
+            "refused": self.refused,
         }
         directory = store.sweep_dir(self.name)
         directory.mkdir(parents=True, exist_ok=True)
@@ -135,15 +144,36 @@ class Manifest:
     def enter(self, array: Array, store: Store) -> int:
         """Record an array before it is submitted, here and in the folder of each id; returns its number."""
         number = len(self.arrays)
-        array.name = f"{self.name}.{number}.{uuid.uuid4().hex[:8]}"
         self.arrays.append(array)
+        self.rename(number, store)
+        for folder, index in self._folders(store, array):
+            status = read_status(folder)
+            self._before[folder] = Submission.read(folder)
+            Submission(self.name, number, index, None if status is None else status["time"]).write(folder)
+        return number
+
+    def rename(self, number: int, store: Store) -> None:
+        """Give an entered array a new unique job name."""
+        prefix = f"{self.backend['name']}." if self.backend.get("name") else ""
+        self.arrays[number].name = f"{prefix}{self.name}.{number}.{uuid.uuid4().hex[:8]}"
         self.save(store)
+
+    def take_back(self, store: Store) -> None:
+        """Remove the last array, which was refused, and restore what its folders said before it was entered."""
+        array = self.arrays[-1]
+        for folder, _ in self._folders(store, array):
+            before = self._before.pop(folder, None)
+            if before is None:
+                (folder / "submitted.json").unlink(missing_ok=True)
+            else:
+                before.write(folder)
+        del self.arrays[-1]
+        self.save(store)
+
+    def _folders(self, store: Store, array: Array) -> Iterator[tuple[Path, int]]:
         for index, element in enumerate(array.elements):
             for identifier in element:
-                folder = self.task(store, array.kind, identifier).folder
-                status = read_status(folder)
-                Submission(self.name, number, index, None if status is None else status["time"]).write(folder)
-        return number
+                yield self.task(store, array.kind, identifier).folder, index
 
     def places(self) -> dict[str, Place]:
         """Where each id was last submitted."""
@@ -154,9 +184,9 @@ class Manifest:
             for identifier in element
         }
 
-    def job_ids(self) -> Iterator[str]:
-        """SLURM's ids of the arrays."""
-        return (array.job for array in self.arrays if array.job is not None)
+    def jobs(self) -> dict[str, str]:
+        """The name of each array that SLURM runs, by its id."""
+        return {array.job: array.name for array in self.arrays if array.is_slurm and array.job is not None}
 
     def tasks(self, store: Store, number: int, index: int) -> list[Task]:
         """The tasks of one element, in order."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from lambda_hat.config.job import Job
 from lambda_hat.config.schema import ConfigError
-from lambda_hat.launch.backend import Backend, backend_from
+from lambda_hat.launch.backend import Backend, backend_from, inherited
 from lambda_hat.launch.local.detached import Detached
 from lambda_hat.launch.local.pool import Pool, in_order
 from lambda_hat.launch.manifest import Array, Manifest
@@ -41,8 +41,17 @@ def submit(plan: Plan, backend: Backend, store: Store, wait: bool = True) -> Swe
         lambda_hat.launch.slurm.cluster.ClusterError: SLURM refused.
     """
     store = Store(store.root.absolute())  # elements may start in another folder
+    backend, words = inherited(backend)
     with terminal_reporter() as reporter:
-        return _submit(plan, backend, store, reporter, wait=wait)
+        for sentence in words:
+            reporter.line(sentence)
+        try:
+            return _submit(plan, backend, store, reporter, wait=wait)
+        except KeyboardInterrupt as interrupt:
+            raise SweepStopped(
+                f"stopped while submitting; what was submitted goes on: `lambda-hat status {plan.name}` follows it, "
+                "and the same command submits the rest"
+            ) from interrupt
 
 
 def _submit(plan: Plan, backend: Backend, store: Store, reporter: Reporter, *, wait: bool) -> Sweep:

@@ -11,7 +11,7 @@ from rich.table import Table
 from lambda_hat.config.job import Job, canonical, digest
 from lambda_hat.estimation.estimate import LLC, agreement
 from lambda_hat.estimation.reason import rhat_in_words
-from lambda_hat.launch.backend import Backend
+from lambda_hat.launch.backend import Backend, inherited
 from lambda_hat.launch.plan import Plan, settings, target_label
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.launch.submit import pack
@@ -27,7 +27,8 @@ _MAX_NOTES = 12
 _NUMBERS = ("LLC ± MCSE", "exact", "lambda", "R-hat", "ESS", "FGE", "seconds")
 # The resources of an element, as the presets name them.
 _RESOURCES = (
-    "partition", "account", "qos", "timeout_min", "cpus_per_task", "mem_gb", "gpus_per_node", "gpu_type",
+    "partition", "account", "qos", "constraint", "exclude", "timeout_min", "cpus_per_task", "cpus_per_gpu", "mem_gb",
+    "mem_per_cpu", "mem_per_gpu", "gpus_per_node", "gpus_per_task", "gpu_type", "gres", "additional_parameters",
 )  # fmt: skip
 
 
@@ -123,14 +124,16 @@ def _totals(plan: Plan) -> Iterator[str]:
 
 
 def _resources(plan: Plan, backend: Backend) -> Iterator[str]:
+    backend, words = inherited(backend)
     packs = pack(plan.missing, backend.runs_per_element)
-    at_once = backend.array_parallelism or "as many as there are cores"
+    at_once = backend.array_parallelism or ("as many as there are cores" if backend.kind == "local" else "all")
     yield f"{backend.kind}: {len(packs)} elements of up to {backend.runs_per_element} runs, {at_once} at once"
     if backend.kind == "slurm":
         yield _arrays(plan, [jobs[0].target_id for jobs in packs])
     asked = {name: backend.config[name] for name in _RESOURCES if backend.config.get(name) is not None}
     if asked:
         yield "each element: " + ", ".join(f"{name}={value}" for name, value in asked.items())
+    yield from words
     yield from (f"warning: {warning}" for warning in backend.warnings())
     yield from (f"would be refused: {fault}" for fault in backend.faults(packs))
 

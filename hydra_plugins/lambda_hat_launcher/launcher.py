@@ -54,6 +54,8 @@ class SlurmConf(SlurmQueueConf):
     _target_: str = "hydra_plugins.lambda_hat_launcher.launcher.SlurmLauncher"
     submitit_folder: str = ".submitit/%j"  # in the sweep's own folder; an absolute path goes elsewhere
     mem_gb: float | None = None  # pyright: ignore[reportIncompatibleVariableOverride]  (theirs takes whole GB only)
+    name: str | None = None  # pyright: ignore[reportIncompatibleVariableOverride]  (theirs is Hydra's job name)
+    array_parallelism: int | None = 256  # pyright: ignore[reportIncompatibleVariableOverride]  (null: no limit)
     gpu_type: str | None = None
     runs_per_element: int = 1
     max_num_timeout: int = 20

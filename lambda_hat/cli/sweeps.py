@@ -77,6 +77,7 @@ def logs(
 def why(sweep: SweepName, store: Root = RUNS) -> None:
     """Why runs have no result: every cause once, with the runs that it ended."""
     from lambda_hat.launch.actions import failures
+    from lambda_hat.launch.slurm.logs import last_line
 
     found = find_sweep(sweep, store)
     causes = failures(found, _states(found))
@@ -85,6 +86,7 @@ def why(sweep: SweepName, store: Root = RUNS) -> None:
         print(f"    {', '.join(cause.runs[:3])}{' ...' if len(cause.runs) > 3 else ''}")
         if cause.log is not None:
             print(f"    log: {cause.log}")
+            print(f"    which ends with: {last_line(cause.log)}")
     if not causes:
         print("no run has failed")
 

@@ -17,7 +17,9 @@ Set = Annotated[
 ]
 Backend = Annotated[
     str | None,
-    typer.Option("--backend", metavar="NAME", help="local, slurm-cpu or slurm-gpu; else LAMBDA_HAT_BACKEND, or local."),
+    typer.Option(
+        "--backend", metavar="NAME", help="local, slurm-cpu, slurm-gpu or your own; else LAMBDA_HAT_BACKEND, or local."
+    ),
 ]
 
 

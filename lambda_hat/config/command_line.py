@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from lambda_hat.config.compose import CommandLine
 
 
+_IGNORED = (
+    "hydra/launcher is ignored without -m: this process does the work, on this machine; "
+    "python -m lambda_hat.sample -m ... submits it"
+)
+
+
 def run_app(config_name: str, task: "Callable[[CommandLine], None]") -> None:
     """Run ``task`` on what Hydra composes; an error that the user can mend ends the process with one sentence.
 
@@ -37,6 +43,8 @@ def run_app(config_name: str, task: "Callable[[CommandLine], None]") -> None:
         from lambda_hat.config import compose
     try:
         for command_line in compose.command_lines(config_name, arguments):
+            if config_name in ("sample", "build") and _names_a_launcher(arguments):
+                sys.stderr.write(f"warning: {_IGNORED}\n")
             task(command_line)
     except KeyboardInterrupt:
         sys.exit("error: stopped; the same command starts again where the store stands")
@@ -45,6 +53,11 @@ def run_app(config_name: str, task: "Callable[[CommandLine], None]") -> None:
         if faults is None:
             raise
         sys.exit("\n".join(f"error: {fault}" for fault in faults))
+
+
+def _names_a_launcher(arguments: list[str]) -> bool:
+    words = [argument.lstrip("+") for argument in arguments]
+    return any(word.startswith(("hydra/launcher=", "hydra.launcher.")) for word in words)
 
 
 def help_text(config_name: str) -> str:

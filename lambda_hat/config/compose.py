@@ -14,7 +14,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.core.utils import env_override
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
@@ -22,12 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lambda_hat.config.job import Job, parse_job
+from lambda_hat.config.override_values import Config, Presets, set_plainly, values_of
 from lambda_hat.config.presets import config_dir
 from lambda_hat.config.schema import ConfigError, near_miss, without_secrets
 
 _OURS = ("lambda_hat", "launch", "hydra_plugins")
 OverrideSet = tuple[Override, ...]
-Config = dict[str, Any]
 # A sweep over null alone: Hydra's choice() takes none.
 _NULL = "null,null"
 
@@ -61,7 +61,7 @@ class Composer:
         self._hydra_overrides = list(hydra_overrides)
         self._parser = OverridesParser.create(config_loader=loader)
         self._presets: dict[str, list[str]] = {}
-        self._composed: dict[tuple[str, ...], DictConfig | ConfigError] = {}
+        self._composed: dict[tuple[str, ...], Presets | ConfigError] = {}
 
     def expand(self, arguments: Sequence[str]) -> list[OverrideSet]:
         """Every combination of the swept values, the last argument varying fastest, as with Hydra's own sweeper.
@@ -81,8 +81,8 @@ class Composer:
             if not override.is_sweep_override():
                 axes[key] = [override]
             elif override.is_discrete_sweep():
-                texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
-                axes[key] = [self._read(text) for text in (texts[:1] if argument == f"{key}={_NULL}" else texts)]
+                values = list(values_of(override))
+                axes[key] = values[:1] if argument == f"{key}={_NULL}" else values
             else:
                 faults.append(f"{key}: needs a list of values to sweep over, got {argument}")
         if faults:
@@ -99,13 +99,17 @@ class Composer:
             ConfigError: a preset does not exist, a value cannot be set or resolved, a mandatory one is missing.
         """
         choices = [self._is_choice(override) for override in overrides]
-        config = copy.deepcopy(self._presets_config(tuple(itertools.compress(overrides, choices))))
-        for override, is_choice in zip(overrides, choices, strict=True):
-            if not is_choice:
-                try:
-                    OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=True)
-                except OmegaConfBaseException as error:
-                    raise ConfigError([f"{override.key_or_group}: cannot be set: {_first_line(error)}"]) from error
+        presets = self._presets_config(tuple(itertools.compress(overrides, choices)))
+        values = [override for override, is_choice in zip(overrides, choices, strict=True) if not is_choice]
+        quickly = set_plainly(presets.plain, values)
+        if quickly is not None:
+            return _with_absolute_paths(quickly)
+        config = copy.deepcopy(presets.config)
+        for override in values:
+            try:
+                OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=True)
+            except OmegaConfBaseException as error:
+                raise ConfigError([f"{override.key_or_group}: cannot be set: {_first_line(error)}"]) from error
         return plain(config)
 
     def _is_choice(self, override: Override) -> bool:
@@ -119,11 +123,11 @@ class Composer:
             self._presets[group] = self._loader.get_group_options(group)
         return self._presets[group]
 
-    def _presets_config(self, choices: OverrideSet) -> DictConfig:
+    def _presets_config(self, choices: OverrideSet) -> Presets:
         lines = tuple(str(override.input_line) for override in choices)
         if lines not in self._composed:
             try:
-                self._composed[lines] = self._load(choices, lines)
+                self._composed[lines] = Presets.of(self._load(choices, lines))
             except ConfigError as error:
                 self._composed[lines] = error
         composed = self._composed[lines]
@@ -166,7 +170,10 @@ def plain(config: DictConfig) -> Config:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError([f"{key}: has no default; set {key}=..." for key in missing])
-    composed = cast(Config, container)
+    return _with_absolute_paths(cast(Config, container))
+
+
+def _with_absolute_paths(composed: Config) -> Config:
     # What is frozen for an element, or retried from elsewhere, must find the same file; the id hashes its bytes.
     for node in composed.values():
         if isinstance(node, dict) and isinstance(node.get("path"), str):
@@ -201,7 +208,8 @@ def deferred(arguments: list[str]) -> list[str]:
 
     Hydra sets plain values on the default presets before a sweeper is asked, and so refuses
     ``-m sampler=sgld,sgnht sampler.batch_size=16`` because the default sampler has no batches; what is swept over
-    it leaves to the sweeper.
+    it leaves to the sweeper. A preset cannot be swept over, so a comma in one of its fields is part of the value
+    (``hydra.launcher.exclude=node1,node2``).
     """
     parser = OverridesParser.create()
     overrides = get_args_parser().parse_args(arguments).overrides
@@ -211,6 +219,9 @@ def deferred(arguments: list[str]) -> list[str]:
             override = parser.parse_override(argument)
         except HydraException:
             return argument
+        if override.key_or_group.startswith("hydra.launcher.") and override.value_type is ValueType.SIMPLE_CHOICE_SWEEP:
+            text = ",".join(map(str, override.sweep_iterator()))
+            return f"{override.get_key_element()}='{text}'"
         is_group = (config_dir() / override.key_or_group).is_dir()
         if override.is_sweep_override() or override.is_hydra_override() or override.is_delete() or is_group:
             return argument

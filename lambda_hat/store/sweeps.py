@@ -32,6 +32,7 @@ class SweepManifest(NamedTuple):
         backend: The launcher preset with which it was submitted.
         runs: Its runs by id, in the order in which they are listed.
         arrays: What was submitted, as :class:`lambda_hat.launch.manifest.Array` describes it.
+        refused: Why the last submission was refused; empty if it was not.
     """
 
     name: str
@@ -39,6 +40,7 @@ class SweepManifest(NamedTuple):
     backend: Document
     runs: dict[str, SweepRun]
     arrays: list[Document]
+    refused: str
 
 
 def read_manifest(sweep_dir: Path) -> SweepManifest:
@@ -53,7 +55,10 @@ def read_manifest(sweep_dir: Path) -> SweepManifest:
         raise StoreError(f"cannot read {sweep_dir}: there is no such sweep; the sweeps are the folders beside it")
     try:
         runs = {run_id: SweepRun(**run) for run_id, run in document["runs"].items()}
-        return SweepManifest(document["name"], document["experiment"], document["backend"], runs, document["arrays"])
+        return SweepManifest(
+            document["name"], document["experiment"], document["backend"], runs, document["arrays"],
+            document.get("refused", ""),
+        )  # fmt: skip
     except (AttributeError, KeyError, TypeError) as error:
         raise StoreError(f"cannot read {path}: it is no manifest of a sweep ({error!r}); submit again") from error
 

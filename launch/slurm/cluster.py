@@ -9,10 +9,17 @@ import getpass
 import os
 import re
 import subprocess
-from collections.abc import Iterable
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeVar
 
+from lambda_hat.launch.slurm import environment, refusal
+
+T = TypeVar("T")
 _TIMEOUT_S = 60
+# Four minutes: a controller that restarts is back by then.
+PAUSES_S = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 60.0)
+_IDS_A_QUESTION = 500  # the length of a command line is limited
 # In these states a job may still come back: only the absence of a live record ends it.
 _PASSING = frozenset({"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD",
                       "REQUEUE_FED", "RESIZING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED"})  # fmt: skip
@@ -21,6 +28,10 @@ _WORD, _WORD_LENGTH = "lambda_hat: ", 500
 
 class ClusterError(RuntimeError):
     """SLURM did not answer, or refused; the message has the command and SLURM's words."""
+
+
+class Unanswered(ClusterError):
+    """The controller did not answer; it may soon."""
 
 
 class JobState(NamedTuple):
@@ -55,33 +66,68 @@ class Limits(NamedTuple):
     Args:
         array_size: Elements of one array: ``MaxArraySize`` bounds the index.
         jobs: Elements queued or running at once for this user.
+        cluster: The cluster's name.
     """
 
     array_size: int
     jobs: int
+    cluster: str
 
 
 def _ask(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True,
+            env=environment.without_allocation(),
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise ClusterError(f"{command[0]} is not on this machine: submit from a login node of the cluster") from error
     except subprocess.TimeoutExpired as error:
-        raise ClusterError(f"{command[0]} did not answer within {_TIMEOUT_S} s: is the controller down?") from error
+        raise Unanswered(f"{command[0]} did not answer within {_TIMEOUT_S} s: is the controller down?") from error
     except subprocess.CalledProcessError as error:
-        raise ClusterError(f"{' '.join(command)}: {error.stderr.strip() or error.stdout.strip()}") from error
+        words = error.stderr.strip() or error.stdout.strip()
+        kind = Unanswered if refusal.is_silence(words) else ClusterError
+        raise kind(f"{' '.join(command)[:_WORD_LENGTH]}: {words}") from error
     return done.stdout
+
+
+def patiently(question: Callable[[], T], say: Callable[[str], None]) -> T:
+    """The answer to ``question``, asked again with pauses while the controller does not answer.
+
+    Args:
+        question: May raise :class:`Unanswered`.
+        say: Gets a sentence before each pause.
+
+    Raises:
+        Unanswered: it did not answer for minutes.
+    """
+    for pause in PAUSES_S:
+        try:
+            return question()
+        except Unanswered as error:
+            say(f"SLURM does not answer ({str(error).splitlines()[-1]}); asking again in {pause:g} s")
+            time.sleep(pause)
+    return question()
+
+
+def _config() -> dict[str, str]:
+    return dict(re.findall(r"^(\w+)\s*=\s*(\S+)", _ask("scontrol", "show", "config"), re.MULTILINE))
+
+
+def cluster_name() -> str:
+    """The name of the cluster that SLURM's commands ask from here."""
+    return _config()["ClusterName"]
 
 
 def limits() -> Limits:
     """The controller's limits, and this user's if accounting has any."""
-    config = dict(re.findall(r"^(\w+)\s*=\s*(\S+)", _ask("scontrol", "show", "config"), re.MULTILINE))
+    config = _config()
     jobs = [int(config["MaxJobCount"])]
     if config.get("AccountingStorageType", "").endswith("slurmdbd"):
         user = _user()
         shown = _ask("scontrol", "show", "assoc_mgr", f"users={user}", "flags=assoc")
         jobs += [int(limit) for limit in re.findall(r"MaxSubmitJobs=(\d+)", _of_user(shown, user))]
-    return Limits(int(config["MaxArraySize"]), min(jobs))
+    return Limits(int(config["MaxArraySize"]), min(jobs), config["ClusterName"])
 
 
 def _of_user(shown: str, user: str) -> str:
@@ -110,30 +156,39 @@ def job_named(name: str) -> str | None:
 
 
 def _has_accounting() -> bool:
-    return "accounting_storage/slurmdbd" in _ask("scontrol", "show", "config")
+    return _config().get("AccountingStorageType", "").endswith("slurmdbd")
 
 
-def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
+def job_states(jobs: Mapping[str, str]) -> dict[str, JobState]:
     """The state of every element of the arrays ``jobs``; what SLURM has forgotten is absent.
+
+    Args:
+        jobs: The unique name of each array, by its id. An id alone may be somebody else's job: they start again on a
+            controller that was set up anew.
 
     Raises:
         ClusterError: SLURM did not answer.
     """
-    wanted = sorted(set(jobs))
-    if not wanted:
-        return {}
-    states = from_squeue(wanted)
-    seen = {identifier.partition("_")[0] for identifier in states}
-    if not seen.issuperset(wanted) and _has_accounting():
-        states = {**from_sacct([job for job in wanted if job not in seen]), **states}
+    wanted = sorted(jobs)
+    states: dict[str, JobState] = {}
+    for start in range(0, len(wanted), _IDS_A_QUESTION):
+        states |= _states({job: jobs[job] for job in wanted[start : start + _IDS_A_QUESTION]})
     return states
 
 
-def from_squeue(jobs: list[str]) -> dict[str, JobState]:
+def _states(jobs: Mapping[str, str]) -> dict[str, JobState]:
+    states = from_squeue(jobs)
+    seen = {identifier.partition("_")[0] for identifier in states}
+    if not seen.issuperset(jobs) and _has_accounting():
+        states = {**from_sacct({job: name for job, name in jobs.items() if job not in seen}), **states}
+    return states
+
+
+def from_squeue(jobs: Mapping[str, str]) -> dict[str, JobState]:
     """The controller's records of the elements of ``jobs``: live ones, and for some minutes those that ended."""
     try:
         shown = _ask("squeue", "--noheader", "--array", "--states", "all", "--jobs", ",".join(jobs),
-                     "--format", "%i|%T|%r|%k")  # fmt: skip
+                     "--name", ",".join(jobs.values()), "--format", "%i|%T|%r|%k")  # fmt: skip
     except ClusterError as error:
         if "Invalid job id" in str(error):  # a lone id that the controller has forgotten
             return {}
@@ -146,10 +201,10 @@ def from_squeue(jobs: list[str]) -> dict[str, JobState]:
     }
 
 
-def from_sacct(jobs: list[str]) -> dict[str, JobState]:
+def from_sacct(jobs: Mapping[str, str]) -> dict[str, JobState]:
     """The accounting records of the elements of ``jobs``, which come a few seconds late."""
     shown = _ask("sacct", "--noheader", "--parsable2", "--allocations", "--jobs", ",".join(jobs),
-                 "--format", "JobID,State,ExitCode")  # fmt: skip
+                 "--name", ",".join(jobs.values()), "--format", "JobID,State,ExitCode")  # fmt: skip
     states: dict[str, JobState] = {}
     for line in shown.splitlines():
         identifiers, state, code = line.split("|", 2)
@@ -193,8 +248,13 @@ def requeue(job_id: str) -> None:
     _ask("scontrol", "requeue", job_id)
 
 
-def cancel(job_ids: Iterable[str]) -> None:
-    """End elements, queued or running; those that have ended already are ignored."""
-    ids = list(job_ids)
-    for start in range(0, len(ids), 500):  # the length of a command line is limited
-        _ask("scancel", "--quiet", *ids[start : start + 500])
+def cancel(jobs: Mapping[str, str], only: str | None = None) -> list[str]:
+    """End the elements of the arrays ``jobs`` (name by id) that are queued or running, or ``only`` one of them.
+
+    Returns:
+        The ids of those that this ended.
+    """
+    ids = [job for job, state in job_states(jobs).items() if state.is_live and only in (None, job)]
+    for start in range(0, len(ids), _IDS_A_QUESTION):
+        _ask("scancel", "--quiet", *ids[start : start + _IDS_A_QUESTION])
+    return ids

@@ -18,7 +18,8 @@ from lambda_hat.launch.manifest import Manifest, Submission
 from lambda_hat.launch.plan import Plan, plan_jobs
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.launch.submit import enter_here, freeze, manifest_of, pack
-from lambda_hat.launch.sweep import Condition, RunState, Sweep, Tracker
+from lambda_hat.launch.sweep import Condition, RunState, Sweep
+from lambda_hat.launch.tracker import Tracker
 from lambda_hat.run.progress import Reporter
 from lambda_hat.store.layout import Store
 from lambda_hat.store.lease import Lease, LeaseHeld, Owner, is_held, process_here
@@ -147,7 +148,7 @@ class TrialSweep:
         if array.is_slurm:
             element = Tracker(self._store).job(submission)
             if element is not None:
-                cluster.cancel([element])
+                cluster.cancel({element.partition("_")[0]: array.name}, element)
             return
         if self._pool is not None and submission.sweep == self.name:
             for place in self._pool.unended():
@@ -170,11 +171,13 @@ class TrialSweep:
             }
         tracker = Tracker(self._store)
         elements: dict[str, str | None] = {}
+        arrays: dict[str, str] = {}
         try:
             for job in jobs:
                 submission = Submission.read(self._store.run_dir(job.target_id, job.run_id))
                 elements[job.run_id] = None if submission is None else tracker.job(submission)
-            states = cluster.job_states(element.partition("_")[0] for element in elements.values() if element)
+                arrays |= {} if submission is None else tracker.names(submission)
+            states = cluster.job_states(arrays)
         except cluster.ClusterError:
             return set()
         return {

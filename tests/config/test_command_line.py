@@ -233,3 +233,16 @@ assert not xla_bridge.backends_are_initialized()
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "found, not made again" in done.stdout
+
+
+@pytest.mark.parametrize("word", ["hydra/launcher=slurm_gpu", "hydra.launcher.array_parallelism=2"])
+@pytest.mark.parametrize("module", ["sample", "build"])
+def test_a_launcher_without_a_sweep_is_said_to_be_ignored(
+    run: Run, executed: list[Job], store_root: Path, module: str, word: str
+) -> None:
+    """Sees somebody who samples on the login node, and believes that SLURM does it."""
+    arguments = (*QUADRATIC, f"store.root={store_root}", "dry_run=true")
+    ended = run(module, *arguments, word)
+    assert ended.code == 0
+    assert "hydra/launcher is ignored without -m" in ended.err
+    assert run(module, *arguments).err == ""

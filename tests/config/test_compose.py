@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from lambda_hat.config.compose import Composer, compose_jobs, deferred
 from lambda_hat.config.presets import config_dir
@@ -34,6 +35,50 @@ def test_values_are_set_as_hydra_sets_them(composer: Composer) -> None:
     assert config["store"] == {"root": "a b", "experiment": "c=d", "plots": "none"}
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "'r_ünï'",
+        '"a,b"',
+        "'1e-3'",
+        "'null'",
+        "''",
+        "a b",
+        "'it\\'s: {x}'",
+        "['1',2,'c d']",
+        "[[1,'a,b'],{k: 'v w'}]",
+        "1e-3",
+    ],
+)
+@pytest.mark.parametrize("key", ["store.root", "model.curvatures", "budget.seconds"])
+def test_a_sweep_takes_every_spelling_that_a_single_run_takes(composer: Composer, key: str, value: str) -> None:
+    """Sees quotes that are lost between `-m` and the sweeper: a lexer error, or a text that becomes a number."""
+    argument = f"{key}={value}"
+    (overrides,) = composer.expand(deferred(["-m", "model=quadratic", argument])[1:])
+    node, _, name = key.partition(".")
+    expected = hydra.compose("sample", ["model=quadratic", argument])[node][name]
+    assert composer.config(overrides)[node][name] == expected
+    many = composer.expand(["model=quadratic", f"{key}={value},{value}"])
+    assert [composer.config(overrides)[node][name] for overrides in many] == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["seed=3", "posterior.gamma=2"], ["store={root: x}"], ["model.curvatures=[1,2]"],
+        ["++new.key.deep=1"], ["+posterior.new=1"], ["store.root=${sampler.step_size}"],
+        ["budget.draws=[1,'${seed}']"], ["++store.a=1", "++store.a={b: 2}", "++store.a.c=3"],
+    ],
+)  # fmt: skip
+def test_setting_values_quickly_changes_nothing(
+    composer: Composer, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    (overrides,) = composer.expand(["model=quadratic", *more])
+    quickly = composer.config(overrides)
+    monkeypatch.setattr("lambda_hat.config.compose.set_plainly", lambda presets, overrides: None)
+    assert composer.config(overrides) == quickly
+
+
 def test_the_reference_brings_its_budget(composer: Composer) -> None:
     """Sees a preset whose budget is lost, or cannot be overruled by a preset or a value."""
     budgets = [
@@ -42,6 +87,19 @@ def test_the_reference_brings_its_budget(composer: Composer) -> None:
     ]
     found = [(budget["mcse"], budget["seconds"]) for budget in budgets]
     assert found == [(0.0025, 3600), (0.02, 30), (0.0025, 5)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("exclude", "n1,n2"), ("+additional_parameters.mail-type", "END,FAIL"), ("gres", "gpu:1,tmp:5")],
+)
+def test_a_comma_in_a_field_of_a_preset_is_part_of_it(composer: Composer, field: str, value: str) -> None:
+    """Hydra takes it for a sweep over its own configuration, and refuses."""
+    key = field.removeprefix("+")
+    argument = f"{'+' * field.startswith('+')}hydra.launcher.{key}={value}"
+    late = deferred(["-m", "hydra/launcher=slurm_cpu", argument])
+    launcher = hydra.compose("sample", late[1:], return_hydra_config=True).hydra.launcher
+    assert OmegaConf.select(launcher, key) == value
 
 
 def test_deferring_changes_no_value(composer: Composer) -> None:

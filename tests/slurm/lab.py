@@ -27,7 +27,7 @@ DATABASE_COMMANDS = {
     "my_print_defaults": "mariadb-client-core",
 }
 CPU_NODES, GPU_NODES = ("cpu1", "cpu2"), ("gpu1",)
-NUM_GPUS = 4
+NUM_GPUS, GPU_TYPE = 4, "a100"
 MAX_ARRAY_SIZE = 11
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
 
@@ -78,12 +78,14 @@ class Lab:
         warns_of_preemption: SLURM's ``preempt_send_user_signal``: USR2 first, the rest later.
         max_array_size: SLURM's ``MaxArraySize``.
         min_job_age: Seconds for which the controller remembers jobs that have ended.
+        name: The cluster's.
     """
 
     accounting: bool = False
     warns_of_preemption: bool = True
     max_array_size: int = MAX_ARRAY_SIZE
     min_job_age: int = 3600
+    name: str = "lab"
     root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="lab-")))
     _daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -150,6 +152,23 @@ class Lab:
             self.start_daemon("slurmctld", "slurmctld", "-D")
             self._until(self._all_idle, 60, "every node is idle")
 
+    def start_anew(self) -> None:
+        """Replace the controller by one that knows nothing: its ids start again at 1."""
+        _end(self._daemons.pop("slurmctld"))
+        shutil.rmtree(self.root / "state")
+        (self.root / "state").mkdir()
+        self.start_daemon("slurmctld", "slurmctld", "-D")
+        self._until(self._all_idle, 60, "every node is idle")
+
+    @contextlib.contextmanager
+    def deaf(self) -> Iterator[None]:
+        """While the block lasts, the controller does not answer."""
+        self._daemons["slurmctld"].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._daemons["slurmctld"].send_signal(signal.SIGCONT)
+
     def forget_ended_jobs(self) -> None:
         """Have the controller forget what has ended, which on most clusters it does after five minutes."""
         usual = self.min_job_age
@@ -207,7 +226,7 @@ class Lab:
         (self.root / "slurm.conf").write_text(slurm_conf(self, self._port))
         nodes = ",".join(GPU_NODES)
         (self.root / "gres.conf").write_text(
-            f"NodeName={nodes} Name=gpu {_fake_gpus(self.root)} Flags=nvidia_gpu_env\n"
+            f"NodeName={nodes} Name=gpu Type={GPU_TYPE} {_fake_gpus(self.root)} Flags=nvidia_gpu_env\n"
         )
         database = self.root / "slurmdbd.conf"
         database.write_text(slurmdbd_conf(self.root, self._port))
@@ -235,20 +254,21 @@ def slurm_conf(lab: Lab, port: int) -> str:
     database = (
         f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=localhost\n"
         f"AccountingStoragePort={port + 2}\nAccountingStoragePass={root}/munge/socket\n"
-        "AccountingStorageEnforce=associations,limits\n"
+        "AccountingStorageEnforce=associations,limits,qos\n"
         if lab.accounting
         else "AccountingStorageType=accounting_storage/none\n"
     )
     warning = "SlurmctldParameters=preempt_send_user_signal\n" if lab.warns_of_preemption else ""
+    # A GPU node holds a GPU preset's array at once.
+    with_gpus = f"CPUs=16 RealMemory=99000 Gres=gpu:{GPU_TYPE}:{NUM_GPUS}"
     nodes = "".join(
         f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port + 3 + number} "
-        # A GPU node holds a GPU preset's array at once.
-        f"{f'CPUs=16 RealMemory=99000 Gres=gpu:{NUM_GPUS}' if node in GPU_NODES else 'CPUs=8 RealMemory=16000'}\n"
+        f"Feature=fast {with_gpus if node in GPU_NODES else 'CPUs=8 RealMemory=16000'}\n"
         for number, node in enumerate((*CPU_NODES, *GPU_NODES))
     )
     cpu, gpu = ",".join(CPU_NODES), ",".join(GPU_NODES)
     return f"""
-ClusterName=lab
+ClusterName={lab.name}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
 SlurmdPort={port + 1}
@@ -291,6 +311,7 @@ JobAcctGatherFrequency=task=2
 JobAcctGatherParams=OverMemoryKill
 {database}{nodes}PartitionName=DEFAULT MaxTime=INFINITE DefaultTime=10 State=UP
 PartitionName=cpu Nodes={cpu} Default=YES PriorityTier=10 PreemptMode=off
+PartitionName=short Nodes={cpu} MaxTime=1 PriorityTier=10 PreemptMode=off
 PartitionName=gpu Nodes={gpu} PriorityTier=10 PreemptMode=off
 PartitionName=low Nodes={cpu},{gpu} PriorityTier=1 PreemptMode=requeue GraceTime=15
 PartitionName=high Nodes={cpu},{gpu} PriorityTier=100 PreemptMode=off

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from lambda_hat.launch.manifest import Array
-from lambda_hat.launch.slurm import cluster
 from tests.jobs import HMC
 from tests.launch.user import LONG, TOY, copy_of_checkout
-from tests.slurm.lab import MAX_ARRAY_SIZE, Lab
+from tests.slurm.lab import MAX_ARRAY_SIZE
 from tests.slurm.user import ClusterUser
 
 pytestmark = pytest.mark.slurm
@@ -141,32 +140,3 @@ def test_cancel_ends_queued_and_running_elements_of_this_sweep_only(user: Cluste
     code, out, _ = user.command("status", "s", "--json")
     assert [run["state"] for run in json.loads(out)] == ["cancelled", "cancelled"]
     assert {condition.state for condition in user.finish(other).values()} == {"finished"}
-
-
-def test_with_accounting_states_outlive_the_controllers_memory_and_the_submit_limit_is_kept(
-    accounted_user: ClusterUser, accounted_lab: Lab
-) -> None:
-    user = accounted_user
-    accounted_lab.run("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=2")
-    user.until(lambda: "MaxSubmitJobs=2" in user.slurm("scontrol", "show", "assoc_mgr", "flags=assoc"))
-    short = [{**SHORT, "seed": seed} for seed in range(4)]
-
-    refused = user.start(*short, wait=False)
-    _, err = refused.communicate(timeout=60)
-    assert refused.returncode == 1
-    assert "wait: needs to be true" in err
-
-    conditions = user.submit(*short)
-    assert {condition.state for condition in conditions.values()} == {"finished"}
-    assert all(len(array.elements) <= 2 for array in user.manifest().arrays)
-
-    long = user.job(**LONG)
-    driver = user.start(LONG, name="cancelled", wait=False)
-    driver.communicate(timeout=60)
-    array = user.manifest("cancelled").arrays[-1]
-    assert array.job is not None
-    user.slurm("scancel", array.job)
-    user.until(lambda: array.job is not None and "CANCELLED" in user.slurm("sacct", "-nX", "-j", array.job))
-    with user.here():
-        assert cluster.from_sacct([array.job])[array.job].state == "CANCELLED"
-    assert user.conditions("cancelled")[long.run_id].state == "cancelled"

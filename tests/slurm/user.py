@@ -8,6 +8,14 @@ from tests.launch.drive import SLURM
 from tests.launch.user import User
 from tests.slurm.lab import Lab
 
+# What SLURM and a user's profile put into the environment of whoever submits from within `salloc`: with some of these
+# no element would start, with others it would ask for something else than was typed.
+ALLOCATION = {
+    "SLURM_JOB_ID": "4711", "SLURM_JOBID": "4711", "SLURM_MEM_PER_CPU": "300", "SLURM_CPU_BIND": "none",
+    "SLURM_NTASKS": "8", "SBATCH_TIMELIMIT": "1", "SBATCH_MEM_PER_CPU": "1", "SBATCH_PARTITION": "cpu",
+    "CUDA_VISIBLE_DEVICES": "",
+}  # fmt: skip
+
 
 @dataclass
 class ClusterUser(User):
@@ -17,7 +25,7 @@ class ClusterUser(User):
 
     @classmethod
     def of(cls, lab: Lab, root: Path) -> "ClusterUser":
-        return cls(root, lab.environment, SLURM, lab=lab)
+        return cls(root, {**lab.environment, **ALLOCATION}, SLURM, lab=lab)
 
     def slurm(self, *command: str) -> str:
         assert self.lab is not None
