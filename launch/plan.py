@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lambda_hat.config.job import Job, canonical
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, check_tag
 from lambda_hat.store.layout import Store
 from lambda_hat.store.records import config_fields, model_and_data, varying, words
 from lambda_hat.store.runs import finished
@@ -67,8 +67,7 @@ def plan_jobs(jobs: Iterable[Job], store: Store, name: str | None = None) -> Pla
         elif job.target_id not in unbuilt and store.read_meta(job.target_id) is None:
             unbuilt[job.target_id] = job
     name = name or f"{jobs[0].store.experiment}-{_digest(distinct)}"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ConfigError([f"store.experiment: needs letters, digits, '.', '_' and '-' only, got {name!r}"])
+    check_tag(name)
     return Plan(name, tuple(distinct.values()), found, len(jobs) - len(distinct), tuple(unbuilt.values()))
 
 

@@ -12,6 +12,7 @@ import yaml
 from rich.table import Table
 
 from lambda_hat.cli.common import RUNS, Refused, Root, console
+from lambda_hat.config.schema import check_tag
 from lambda_hat.run.progress import terminal_reporter
 from lambda_hat.run.summary import sentences, with_error
 from lambda_hat.store.files import read_config
@@ -166,6 +167,7 @@ def tb(
     """Write TensorBoard events of an experiment's runs, and print the command that shows them."""
     from lambda_hat.report.tensorboard import write_events
 
+    check_tag(experiment, "--experiment")
     found = Store(store)
     tagged = [entry for entry in list_runs(found) if experiment in (entry["experiment"] or "").split(",")]
     if not tagged:

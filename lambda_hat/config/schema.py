@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
@@ -112,6 +113,19 @@ class Progress:
     gradients: int
     seconds: float
     mcse: float | None = None
+
+
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def check_tag(tag: str, key: str = "store.experiment") -> None:
+    """Refuse a tag that would not stay one folder, because folders are named by it.
+
+    Raises:
+        ConfigError: it is empty, or has other characters than letters, digits, '.', '_' and '-'.
+    """
+    if not _TAG.fullmatch(tag):
+        raise ConfigError([f"{key}: needs letters, digits, '.', '_' and '-' only, got {tag!r}"])
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
