@@ -127,6 +127,9 @@ def gc(
         return
     items = judge(found, ttl_days, lambda folders: under_way(found, folders))
     going = [item for item in items if not item.kept]
+    for item in items:
+        if item.kind == "link":
+            print(f"{item.folder}: {item.kept}")
     _print_kept(items)
     names = ("goes", "what", "days", "size")
     shown = going[:_MAX_ROWS]
@@ -140,7 +143,10 @@ def gc(
         print(f"{len(going)} would go; nothing was done: give --apply to move them to {store / '.trash'}")
     else:
         done = collect_garbage(found, items)
-        print(f"{len(done.gone)} went; `lambda-hat artifacts gc --undo` brings back what is in {done.trash.name}")
+        moved = sum(item.kind in ("run", "target", "sweep") for item in done.gone)
+        print(f"{len(done.gone)} went{f', {moved} of them to {done.trash}' if moved else ''}")
+        if moved:
+            print(f"`lambda-hat artifacts gc --undo` brings back what is in {done.trash.name}")
         print(f"what has been in {store / '.trash'} for {TRASH_DAYS:g} days is deleted for good")
         for item in done.busy:
             print(f"stays after all, somebody came back to it: {_place(found, item)}")

@@ -124,6 +124,17 @@ class Store:
         """Where compiled programs are shared (see :mod:`lambda_hat.sampling.compilation_cache`)."""
         return self.root / ".cache" / "xla"
 
+    def trash_dir(self, name: str) -> Path:
+        """A folder in .trash, not made yet.
+
+        Raises:
+            StoreError: .trash is a link, and so what is moved there would leave the store.
+        """
+        trash = self.root / ".trash"
+        if trash.is_symlink():
+            raise StoreError(f"cannot move anything to {trash}: it needs to be a folder, got a link; remove the link")
+        return trash / name
+
     def target_dir(self, target_id: str) -> Path:
         return self.root / "targets" / target_id
 
