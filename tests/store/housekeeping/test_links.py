@@ -44,6 +44,8 @@ def _new(name: str) -> Callable[[Shelf, Path], Path]:
         for folder in (away / "mine", away):
             os.utime(folder, (OLD, OLD))
         link.parent.mkdir(parents=True, exist_ok=True)
+        if name == ".tmp":
+            link.rmdir()  # of the targets that were built
         link.symlink_to(away)
         os.utime(link, (OLD, OLD), follow_symlinks=False)
         return link
