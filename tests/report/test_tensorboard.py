@@ -1,6 +1,8 @@
-"""`artifacts tb` replaces its own event files, and touches nothing else wherever it is told to write."""
+"""`artifacts tb`: its curves; and that it replaces its own event files, and touches nothing else."""
 
-from collections.abc import Callable
+import importlib
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from lambda_hat.config.job import config_dir
 from lambda_hat.config.schema import ConfigError
 from lambda_hat.estimation.statistics import Setting
 from lambda_hat.estimation.trace import COLUMNS
+from lambda_hat.store.files import read_json
 from lambda_hat.store.layout import Store
 from lambda_hat.store.trace_file import write_trace_file
 from tests.jobs import make_job
@@ -24,8 +27,10 @@ from tests.shelf import finish
 def run(store_root: Path) -> Path:
     """A finished run with a trace."""
     job = make_job(store_root)
-    folder = finish(job, Store(store_root), loss_at_w0=0.0, progress={"draws": 20, "gradients": 1, "seconds": 1.0})
-    trace = {name: np.ones((3, 20)) for name in COLUMNS}
+    rng = np.random.default_rng(0)
+    trace = {name: rng.normal(size=(3, 20)) for name in COLUMNS}
+    known = {"loss_at_w0": 0.0, "llc": float(trace["loss"].mean())}
+    folder = finish(job, Store(store_root), progress={"draws": 20, "gradients": 1, "seconds": 1.0}, **known)
     setting = Setting(nbeta=1.0, gamma=1.0, dim=4, num_data=10, loss_at_w0=0.0, report={})
     write_trace_file(folder / "trace.nc", trace, trace, setting, {})
     return folder
@@ -100,3 +105,38 @@ def test_only_earlier_event_files_are_replaced(run: Path, tmp_path: Path) -> Non
     assert len(made) == 1
     assert "events.out.tfevents.1" not in made
     assert elsewhere.read_text() == "words"
+
+
+def _events(folder: Path) -> Iterator[bytes]:
+    """The records of an event file: length, its checksum, data, its checksum."""
+    (path,) = folder.iterdir()
+    data = path.read_bytes()
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        yield data[12 : 12 + length]
+        data = data[16 + length :]
+
+
+def test_tensorboard_gets_the_running_llc_the_loss_and_the_acceptance(run: Path) -> None:
+    proto = importlib.import_module("tensorboardX.proto.event_pb2")
+
+    store = run.parents[2]
+    done = CliRunner().invoke(app, ["artifacts", "tb", "--experiment", "dev", "--store", str(store)])
+    assert done.exit_code == 0, done.stderr
+    logdir = store / "tensorboard" / "dev"
+    assert done.stdout.splitlines()[-1] == f"tensorboard --logdir {logdir}"
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for record in _events(logdir / run.parent.name / run.name):
+        event = proto.Event.FromString(record)
+        for value in event.summary.value:
+            curves.setdefault(value.tag, []).append((event.step, value.simple_value))
+    assert curves.keys() == {"llc/running", "llc/mcse", "loss", "acceptance", "verdict/text_summary"}
+    analysis = read_json(run / "analysis.json") or {}
+    step, value = curves["llc/running"][-1]
+    assert step == analysis["progress"]["draws"] == len(curves["loss"]) + 3  # the first point has four draws
+    assert value == pytest.approx(analysis["llc"], rel=1e-6)
+    assert all(mcse > 0 for _, mcse in curves["llc/mcse"][10:])
+
+    done = CliRunner().invoke(app, ["artifacts", "tb", "--experiment", "none", "--store", str(store)])
+    assert done.exit_code == 1
+    assert "--experiment: needs a tag that runs" in done.stderr
