@@ -66,7 +66,7 @@ class Shelf:
         for job in self.jobs:
             if self.store.read_meta(job.target_id) is None:
                 rows = {"curvatures": np.ones(2)}
-                self.store.publish_target(job.target_id, job.target_config, {}, rows, np.zeros(2))
+                self.store.publish_target(job.target_id, job.target_config, {"dim": 2}, rows, np.zeros(2))
                 at(self.store.target_dir(job.target_id), OLD)
             at(finish(job, self.store), OLD)
 
