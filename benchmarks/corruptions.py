@@ -45,8 +45,17 @@ from tests.jobs import make_job
 HOW = ("flipped", "cut", "emptied", "deleted", "a folder", "a link")
 # No number is read from these, and nothing vouches for them.
 HARMLESS = ("log.txt", "sweeps.json")
-# Without these a run or a target is one that nobody pinned, promoted or works on, or that begins again, bit by bit.
-MAY_BE_DELETED = ("pin.json", "promotion.json", "lease-N.json", "target lease-N.json", "carry-N-N.npz")
+# Without these a run or a target is one that nobody pinned, promoted or works on, or that begins again, bit by bit; and
+# an index is made again.
+MAY_BE_DELETED = (
+    "pin.json",
+    "promotion.json",
+    "lease-N.json",
+    "target lease-N.json",
+    "carry-N-N.npz",
+    "runs.parquet",
+    "runs.parquet.sha256",
+)
 _OLD = 1.7e9
 _CRASHES = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError)
 _COLUMNS = ("run", "target", "llc", "llc_mcse", "verdict.reliable", "num_data", "dim", "config.budget.draws")

@@ -127,6 +127,10 @@ def read_checkpoint_file(path: Path) -> Bundle:
         raise StoreError(f"cannot read {path}: it is a copy of {identity}")
     if path.name.startswith("carry-") and "trace_files" not in found.meta:
         raise StoreError(f"cannot read {path}: it is no checkpoint of a run")
+    if path.name.startswith("trace-"):
+        chunk = Chunk.parse(path.name)
+        if any(array.shape[:1] != (chunk.stop - chunk.start,) for array in found.arrays.values()):
+            raise StoreError(f"cannot read {path}: it has other draws than its name says")
     return found
 
 

@@ -127,7 +127,7 @@ def _refreshed(store: Store) -> list[_Indexed]:
 def changed_rows(store: Store) -> Iterator[str]:
     """Why rows of the index that would be believed are not what a scan finds, a sentence each; changes nothing."""
     path = store.root / ".index" / "runs.parquet"
-    if not path.exists() and not _digest_path(path).exists():
+    if not path.exists() or not _digest_path(path).exists():  # never made, or of older code: it is made anew
         return
     rows, stamps = _load(path), _look(store, path)
     if not rows and _sealed_bytes(path) is None:

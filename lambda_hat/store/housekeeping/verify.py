@@ -131,7 +131,7 @@ def _run(folder: Path, count: Count) -> Iterator[Damage]:
         yield Damage(folder / "status.json", "is missing, though the run was begun")
     if analysis is not None:
         yield from _checked(path, lambda: run_faults.analysis_fault(folder, analysis))
-        yield from _checked(path, lambda: in_order_of_epochs(folder, status or {}, analysis) and None)
+        yield from _checked(path, lambda: _epochs_fault(folder, status or {}, analysis))
         yield from _needed(folder, analysis)
         if (folder / "trace.nc").exists():
             count.unchecked += is_unchecked(folder / "trace.nc")
@@ -193,10 +193,18 @@ def _sweep_fault(store: Store, name: str) -> str | None:
 
 def _document(path: Path, count: Count) -> Iterator[Damage]:
     """A JSON document by its seal."""
-    damages = list(_checked(path, lambda: read_json(path) and None))
+    damages = list(_checked(path, lambda: _document_fault(path)))
     yield from damages
     if not damages:
         count.unchecked += is_unsealed(read_bytes(path) or b"{}")
+
+
+def _document_fault(path: Path) -> None:
+    read_json(path)
+
+
+def _epochs_fault(folder: Path, status: Document, analysis: Document) -> None:
+    in_order_of_epochs(folder, status, analysis)
 
 
 def _is_file(path: Path) -> bool:

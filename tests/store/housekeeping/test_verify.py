@@ -272,14 +272,17 @@ def test_the_command_names_all_damage_and_fails(run: Path) -> None:
 def test_a_folder_copied_to_another_place_is_not_what_it_says(run: Path) -> None:
     copy = run.with_name("run_hmc_000000000000")
     shutil.copytree(run, copy)
+    (carry,) = (path.name for path in run.glob("carry-*.npz"))
     assert {damage.path for damage in damages(run)} == {
-        copy / name for name in ("config.yaml", "analysis.json", "status.json", "trace.json", "lease-000001.json")
+        copy / name
+        for name in ("config.yaml", "analysis.json", "status.json", "trace.json", "lease-000001.json", carry)
     }
 
 
 def test_what_is_not_finished_is_no_damage(run: Path) -> None:
-    for name in ("analysis.json", "trace.nc", "trace.json", "status.json"):
+    for name in ("analysis.json", "trace.nc", "trace.json"):
         (run / name).unlink()
+    write_json(run / "status.json", {"state": "interrupted"})
     (run.parent / "run_hmc_000000000000").mkdir()
     (run.parent.with_name("tgt_000000000000")).mkdir()
     assert damages(run) == []
