@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lambda_hat.run.loop import execute
+from lambda_hat.store.files import document_bytes
 from lambda_hat.store.layout import Store, write_status
 from tests.jobs import make_job
 
@@ -45,15 +46,17 @@ def generate(root: Path, num_runs: int, template: dict[str, Any]) -> None:
         folder = root / "targets" / target / run
         folder.mkdir(parents=True)
         analysis = {**template, "run_id": run, "target_id": target, "llc": 1.0 + number / num_runs}
-        (folder / "analysis.json").write_text(json.dumps(analysis, indent=1))
-        (folder / "status.json").write_text(json.dumps({"state": "finished", "time": 1.7e9 + number}))
         submitted = {"sweep": sweep, "array": 0, "index": number, "before": None}
-        (folder / "submitted.json").write_text(json.dumps(submitted))
+        status = {"state": "finished", "time": 1.7e9 + number}
+        for name, document in (("analysis", analysis), ("status", status), ("submitted", submitted)):
+            path = folder / f"{name}.json"
+            path.write_bytes(document_bytes(document, path))
         runs[run] = {"target": target, "sampler": "hmc", "label": "quadratic-population-hmc-0"}
         if len(runs) == RUNS_PER_SWEEP or number == num_runs - 1:
             manifest = {"name": sweep, "experiment": f"e{number % 7}", "backend": {}, "runs": runs, "arrays": []}
             (root / "sweeps" / sweep).mkdir(parents=True)
-            (root / "sweeps" / sweep / "manifest.json").write_text(json.dumps(manifest))
+            path = root / "sweeps" / sweep / "manifest.json"
+            path.write_bytes(document_bytes(manifest, path))
             runs = {}
 
 

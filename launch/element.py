@@ -30,7 +30,7 @@ from lambda_hat.report.pictures import draw_missing
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.sampling.devices import one_a_core
 from lambda_hat.store.layout import Store, StoreError, read_config, write_status
-from lambda_hat.store.lease import LeaseLost
+from lambda_hat.store.lease import LeaseLost, is_held
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: started again, it goes on
@@ -151,6 +151,8 @@ class _Recorded:
 
     def _write(self, state: str, **more: Any) -> None:
         self.state = state
+        if is_held(self.folder):  # by a newer owner, whose status it is now
+            return
         try:
             _write(self.folder, state, started=self._started, ended=time.time(), **more)
         except StoreError as unwritten:
@@ -202,12 +204,18 @@ def _frozen_job(task: Task) -> Job:
     if config is None:
         raise ElementError(f"needs {task.config_folder / 'config.yaml'}, which is gone; submit the sweep again")
     try:
-        return parse_job(config)
+        job = parse_job(config)
     except ConfigError as error:
         raise ElementError(
             f"{task.config_folder / 'config.yaml'} was frozen by another version of the code ({error}); "
             "submit the sweep again"
         ) from error
+    if (job.target_id, job.run_id) != (task.target_id, task.run_id or job.run_id):
+        raise ElementError(
+            f"needs {task.config_folder / 'config.yaml'} to be that of {task.run_id or task.target_id}, got that of "
+            f"{job.run_id} on {job.target_id}: it was changed since it was submitted; submit the sweep again"
+        )
+    return job
 
 
 def _refuse_without_target(task: Task, store: Store) -> None:

@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lambda_hat.config.job import Job, canonical
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import NAMES, ConfigError, is_name
 from lambda_hat.store.layout import Store
 from lambda_hat.store.records import config_fields, model_and_data, varying, words
 from lambda_hat.store.runs import finished
-
-# What a name needs, for :func:`is_name`.
-NAMES = "needs letters, digits, '.', '_' and '-' only, the first a letter or a digit, at most 120 of them"
-_LONGEST_NAME = 120
 
 
 @dataclass(frozen=True)
@@ -74,11 +70,6 @@ def plan_jobs(jobs: Iterable[Job], store: Store, name: str | None = None) -> Pla
     if not is_name(name):
         raise ConfigError([f"store.experiment: {NAMES}, got {jobs[0].store.experiment!r}"])
     return Plan(name, tuple(distinct.values()), found, len(jobs) - len(distinct), tuple(unbuilt.values()))
-
-
-def is_name(text: str) -> bool:
-    """Whether ``text`` can name a folder of the store, and so a sweep or a session."""
-    return len(text) <= _LONGEST_NAME and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) is not None
 
 
 def label(job: Job) -> str:

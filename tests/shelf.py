@@ -1,5 +1,6 @@
 """Stores of canned runs, for tests of what looks through a store: no sampling, no JAX."""
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +66,7 @@ class Shelf:
         for job in self.jobs:
             if self.store.read_meta(job.target_id) is None:
                 rows = {"curvatures": np.ones(2)}
-                self.store.publish_target(job.target_id, job.target_config, {}, rows, np.zeros(2))
+                self.store.publish_target(job.target_id, job.target_config, {"dim": 2}, rows, np.zeros(2))
                 at(self.store.target_dir(job.target_id), OLD)
             at(finish(job, self.store), OLD)
 
@@ -93,3 +94,8 @@ class Shelf:
         done = CliRunner().invoke(app, ["artifacts", *arguments, "--store", str(self.store.root)])
         assert done.exit_code == 0, done.stderr + str(done.exception)
         return done.stdout
+
+
+def age_sweep(shelf: Shelf) -> None:
+    """Let the sweep of :func:`submit` be one of long ago."""
+    os.utime(shelf.store.sweep_dir("dev-0") / "manifest.json", (OLD, OLD))

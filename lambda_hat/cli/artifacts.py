@@ -13,6 +13,7 @@ import yaml
 from rich.table import Table
 
 from lambda_hat.cli.common import RUNS, Refused, Root, console
+from lambda_hat.config.schema import check_tag
 from lambda_hat.run.progress import terminal_reporter
 from lambda_hat.run.summary import sentences, with_error
 from lambda_hat.store.files import read_config
@@ -21,7 +22,6 @@ from lambda_hat.store.housekeeping.gc import TRASH_DAYS, Item, collect_garbage, 
 from lambda_hat.store.housekeeping.listing import Entry, RunFilter, experiments, find_runs, list_runs, moment, weigh
 from lambda_hat.store.housekeeping.pins import Kept, unpin
 from lambda_hat.store.housekeeping.pins import pin as keep
-from lambda_hat.store.housekeeping.verify import verify as check
 from lambda_hat.store.layout import RunRef, Store
 
 app = typer.Typer(no_args_is_help=True)
@@ -42,7 +42,7 @@ def ls(
 ) -> None:
     """The experiments of the store and their runs, the newest first."""
     chosen = RunFilter(target, sampler, unreliable, None if since is None else moment(since))
-    entries = list_runs(Store(store), chosen)
+    entries = list_runs(_opened(store), chosen)
     tags = experiments(entries)
     if as_json:
         print(json.dumps({"experiments": [tag._asdict() for tag in tags], "runs": entries}, indent=1))
@@ -72,7 +72,7 @@ def _nothing_to_list(store: Path, entries: Sequence[Entry]) -> str:
 @app.command()
 def show(run: RunName, store: Root = RUNS) -> None:
     """One run: result, verdict, files, configuration."""
-    found = Store(store)
+    found = _opened(store)
     ref = _find(found, run)
     entry = next(entry for entry in list_runs(found) if entry["run"] == ref.run_id)
     analysis = found.read_analysis(ref.target_id, ref.run_id)
@@ -90,7 +90,7 @@ def show(run: RunName, store: Root = RUNS) -> None:
 @app.command()
 def du(store: Root = RUNS, as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False) -> None:
     """The size of the store, by kind of file, and of the largest targets with their runs."""
-    by_kind, by_target = weigh(Store(store))
+    by_kind, by_target = weigh(_opened(store))
     if as_json:
         documents = {"kinds": by_kind, "targets": by_target}
         print(json.dumps({name: [one._asdict() for one in weights] for name, weights in documents.items()}, indent=1))
@@ -108,7 +108,7 @@ def pin(
     remove: Annotated[bool, typer.Option("--remove", help="Unpin.")] = False,
 ) -> None:
     """Keep runs, or a target with all its runs, from `gc`."""
-    found = Store(store)
+    found = _opened(store)
     for name in names:
         is_target = name.startswith("tgt_") and found.target_dir(name).is_dir()
         identifier = name if is_target else _find(found, name).run_id
@@ -132,7 +132,7 @@ def gc(
     """
     from lambda_hat.launch.sweep import under_way
 
-    found = Store(store.absolute())
+    found = _opened(store.absolute())
     if undo:
         restored = trash.undo(found)
         print(f"{len(restored.folders)} folders are back in {store}")
@@ -141,6 +141,9 @@ def gc(
         return
     items = judge(found, ttl_days, lambda folders: under_way(found, folders))
     going = [item for item in items if not item.kept]
+    for item in items:
+        if item.kind == "link":
+            print(f"{item.folder}: {item.kept}")
     _print_kept(items)
     names = ("goes", "what", "days", "size")
     shown = going[:_MAX_ROWS]
@@ -154,7 +157,10 @@ def gc(
         print(f"{len(going)} would go; nothing was done: give --apply to move them to {store / '.trash'}")
     else:
         done = collect_garbage(found, items)
-        print(f"{len(done.gone)} went; `lambda-hat artifacts gc --undo` brings back what is in {done.trash.name}")
+        moved = sum(item.kind in ("run", "target", "sweep") for item in done.gone)
+        print(f"{len(done.gone)} went{f', {moved} of them to {done.trash}' if moved else ''}")
+        if moved:
+            print(f"`lambda-hat artifacts gc --undo` brings back what is in {done.trash.name}")
         print(f"what has been in {store / '.trash'} for {TRASH_DAYS:g} days is deleted for good")
         for item in done.busy:
             print(f"stays after all, somebody came back to it: {_place(found, item)}")
@@ -163,10 +169,17 @@ def gc(
 @app.command()
 def verify(store: Root = RUNS) -> None:
     """Check ids and hashes, and name every file that has changed."""
+    from lambda_hat.store.housekeeping.verify import Count  # it reads traces, and so starts slowly
+    from lambda_hat.store.housekeeping.verify import verify as check
+
+    count = Count()
     with terminal_reporter() as reporter:
-        damages = list(check(Store(store), reporter.status))
+        damages = list(check(_opened(store), reporter.status, count))
     for damage in damages:
         print(f"{damage.path}: {damage.reason}")
+    print(f"{count.targets} targets, {count.runs} runs, {count.files} files checked")
+    if count.unchecked:
+        print(f"{count.unchecked} of them are of format 1, which has no digest: they were read, and not checked")
     if damages:
         raise Refused(f"{len(damages)} files of {store} are damaged")
     print(f"{store}: nothing is damaged")
@@ -181,7 +194,8 @@ def tb(
     """Write TensorBoard events of an experiment's runs, and print the command that shows them."""
     from lambda_hat.report.tensorboard import write_events
 
-    found = Store(store)
+    check_tag(experiment, "--experiment")
+    found = _opened(store)
     tagged = [entry for entry in list_runs(found) if experiment in (entry["experiment"] or "").split(",")]
     if not tagged:
         raise Refused(
@@ -192,6 +206,12 @@ def tb(
     written = write_events(found, refs, folder)
     print(f"{len(written)} of {len(refs)} runs have a result")
     print(f"tensorboard --logdir {shlex.quote(str(folder))}")
+
+
+def _opened(root: Path) -> Store:
+    if not root.is_dir():
+        raise Refused(f"--store: needs the folder of a store, got {root}, where there is none")
+    return Store(root)
 
 
 def _find(store: Store, name: str) -> RunRef:

@@ -3,6 +3,7 @@
 from omegaconf import DictConfig
 
 from lambda_hat.config.compose import job_of
+from lambda_hat.config.schema import check_tag
 from lambda_hat.report.pictures import draw_missing
 from lambda_hat.run.loop import ensure_target, execute
 from lambda_hat.run.progress import terminal_reporter
@@ -15,6 +16,7 @@ from lambda_hat.store.runs import archive, finished
 def sample(config: DictConfig) -> None:
     """Make one run, or find it, and print its result; the last line says where its analysis is."""
     job = job_of(config)
+    check_tag(job.store.experiment)
     store = Store(job.store.root)
     analysis = None if job.rerun else finished(store, job.target_id, job.run_id, job.budget)
     if config.dry_run:

@@ -180,6 +180,23 @@ def identity(node: Any) -> Document:
     return fields
 
 
+def identity_of(node: Any) -> Any:
+    """What an id hashes of a node of a config that was written: :func:`identity` of the schema object it describes.
+
+    A class that is not of this package is not looked up, because its module would be imported: its node is hashed as it
+    stands.
+    """
+    path = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
+    if not path.startswith("lambda_hat."):
+        return node
+    try:
+        fields = dataclasses.fields(schema_class(path))
+    except LookupError:
+        return node
+    historic = {field.name: canonical(field.metadata["historic"]) for field in fields if "historic" in field.metadata}
+    return {name: value for name, value in node.items() if name not in historic or value != historic[name]}
+
+
 def digest(kind: str, config: Any, parents: list[str] | None = None) -> str:
     """The first 12 hex digits of sha256 over canonical JSON of {kind, schema, config, parents}."""
     document = {"kind": kind, "schema": SCHEMA_VERSION, "config": config, "parents": parents or []}

@@ -129,6 +129,25 @@ class Progress:
     mcse: float | None = None
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+NAMES = "needs letters, digits, '.', '_' and '-' only, the first a letter or a digit, at most 120 of them"
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` can name a folder of the store, and so an experiment, a sweep or a session."""
+    return _NAME.fullmatch(text) is not None
+
+
+def check_tag(tag: str, key: str = "store.experiment") -> None:
+    """Refuse a tag that would not stay one folder, because folders are named by it.
+
+    Raises:
+        ConfigError: it is not what NAMES says.
+    """
+    if not is_name(tag):
+        raise ConfigError([f"{key}: {NAMES}, got {tag!r}"])
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class StoreConfig:
     """Where results live, and the free tag under which a sweep's runs are listed.

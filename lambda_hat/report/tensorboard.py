@@ -1,20 +1,23 @@
 """Runs as TensorBoard event files: the running LLC, the loss and the acceptance against draws."""
 
-import shutil
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lambda_hat.config.schema import Document
+from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.estimation.standard_error import running_interval
 from lambda_hat.estimation.statistics import llc_draws
 from lambda_hat.estimation.trace import averaged_loss
 from lambda_hat.store import trace_file
+from lambda_hat.store.files import explained
 from lambda_hat.store.layout import RunRef, Store, read_status
 
 # A curve of more points would only cost time.
 _MOST_POINTS = 500
+# How the names of TensorBoard's event files begin.
+_EVENTS = "events.out.tfevents."
 
 
 def write_events(store: Store, runs: Sequence[RunRef], logdir: Path) -> list[Path]:
@@ -23,20 +26,51 @@ def write_events(store: Store, runs: Sequence[RunRef], logdir: Path) -> list[Pat
     Args:
         store: Where the runs are.
         runs: Which.
-        logdir: Where to; folders of the same runs are replaced.
+        logdir: Where to; event files of the same runs are replaced, and nothing else there is touched.
 
     Returns:
         The folders.
+
+    Raises:
+        ConfigError: ``logdir`` is a folder of the store that holds something else than events.
     """
     written: list[Path] = []
+    for ref in runs:
+        _refuse_the_stores_own(store, logdir / ref.target_id / ref.run_id)
     for ref in runs:
         analysis = store.read_analysis(ref.target_id, ref.run_id)
         if analysis is not None:
             folder = logdir / ref.target_id / ref.run_id
-            shutil.rmtree(folder, ignore_errors=True)  # TensorBoard would show old events beside the new
-            _write(folder, ref, analysis)
+            with explained("write events to", folder):
+                _remove_events(folder)
+                _write(folder, ref, analysis)
             written.append(folder)
     return written
+
+
+def _refuse_the_stores_own(store: Store, folder: Path) -> None:
+    """Links are followed, because events are written where they lead."""
+    root, place = store.root.resolve(), folder.resolve()
+    if place.is_relative_to(root) and not place.is_relative_to(root / "tensorboard"):
+        raise ConfigError(
+            [
+                f"--logdir: needs a folder outside the store, or below {store.root / 'tensorboard'}, got one that "
+                f"leads to {place}"
+            ]
+        )
+    targets = (root / "targets").resolve()
+    if place.is_relative_to(targets) or targets.is_relative_to(place):
+        raise ConfigError([f"--logdir: needs a folder without runs of the store, got one that leads to {place}"])
+
+
+def _remove_events(folder: Path) -> None:
+    """Remove what an earlier call wrote there, because TensorBoard would show old events beside the new."""
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(_EVENTS) and entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)  # noqa: PTH108 - as os.scandir gives it
 
 
 def _write(folder: Path, ref: RunRef, analysis: Document) -> None:

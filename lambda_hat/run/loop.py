@@ -81,19 +81,19 @@ def execute(job: Job, store: Store, reporter: Reporter | None = None, stop: Stop
         with lease, open_log(directory) as file:
             log = Log(file, reporter)
             start_again_if_changed(job, store, log)
-            write_config(directory, job.to_dict())
+            write_config(directory, job.to_dict(), lease)
             try:
                 with (stop or Stop()).listening() as listening, jax.enable_x64(job.sampler.dtype == "float64"):
                     outcome = _Run(job, store, directory, lease, cache, log, listening).to_the_end()
             except Interrupted as interruption:
-                write_status(directory, state="interrupted", error=str(interruption))
+                write_status(directory, lease, state="interrupted", error=str(interruption))
                 raise
             except LeaseLost:
                 raise
             except Exception as error:  # the edge of a run: recorded for `why` and `retry`, then raised
                 log.line(f"failed: {error}")
                 with contextlib.suppress(StoreError):  # it may be the store that failed: that error is raised
-                    write_status(directory, state="failed", error=str(error), traceback=traceback.format_exc())
+                    write_status(directory, lease, state="failed", error=str(error), traceback=traceback.format_exc())
                 raise
     return outcome
 
@@ -232,6 +232,7 @@ class _Run:
     def _commit(self, state: Any, arrays: dict[str, np.ndarray], length: int, gradients: int, seconds: float) -> None:
         ledger = self.ledger
         self.lease.check()
+        self.lease.moved()
         name = checkpoint.save_trace(
             self.directory, self.lease.epoch, ledger.phase, ledger.step, ledger.step + length, arrays
         )
@@ -262,7 +263,7 @@ class _Run:
     def _status(self, state: str, **more: Any) -> None:
         ledger = self.ledger
         write_status(
-            self.directory, state=state, phase=ledger.phase, step=ledger.step, gradients=ledger.gradients,
+            self.directory, self.lease, state=state, phase=ledger.phase, step=ledger.step, gradients=ledger.gradients,
             seconds=ledger.computing, **more,
         )  # fmt: skip
 
@@ -282,7 +283,7 @@ class _Run:
         dtype = self.job.sampler.dtype
         made = provenance(device.platform, device.device_kind, dtype)
         origin = results.Origin(self.job, self.meta, self.setting, made, self.ensemble.tuned(state))
-        trace = results.merge_trace(self.directory, ledger, origin)
+        trace = results.merge_trace(self.directory, ledger, origin, self.lease)
         ledger.merged = {
             "warmup": self.job.sampler.num_warmup if ledger.phase == "sampling" else ledger.step,
             "sampling": ledger.draws,
@@ -293,7 +294,6 @@ class _Run:
         return origin, trace
 
     def _publish(self, origin: results.Origin, trace: dict[str, np.ndarray]) -> Path:
-        self.lease.check()
-        path = results.publish(self.directory, self.ledger, origin, trace)
+        path = results.publish(self.lease, self.ledger, origin, trace)
         self._status("finished")
         return path

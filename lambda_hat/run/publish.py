@@ -13,9 +13,10 @@ from lambda_hat.estimation.estimate import LLC, Estimate, Setting, beside_exact,
 from lambda_hat.estimation.reason import MAX_RHAT, MIN_ESS
 from lambda_hat.estimation.trace import COLUMNS, averaged_loss
 from lambda_hat.run.accounting import Ledger, TracePhase
-from lambda_hat.store import trace_file
+from lambda_hat.store import trace_digest, trace_file
 from lambda_hat.store.checkpoint import Chunk, load_trace
-from lambda_hat.store.layout import StoreError, atomic_path, write_json
+from lambda_hat.store.layout import StoreError, write_json
+from lambda_hat.store.lease import Lease
 
 ANALYSIS_SCHEMA = 1
 
@@ -77,7 +78,7 @@ def read_trace(directory: Path, ledger: Ledger, phase: TracePhase) -> dict[str, 
     return {name: np.ascontiguousarray(np.concatenate([part[name] for part in parts], axis=1)) for name in names}
 
 
-def merge_trace(directory: Path, ledger: Ledger, origin: Origin) -> dict[str, np.ndarray]:
+def merge_trace(directory: Path, ledger: Ledger, origin: Origin, lease: Lease) -> dict[str, np.ndarray]:
     """Write all that the ledger names into trace.nc, and return the draws (chain, draw). Nothing is removed: the chunk
     files go when a carry no longer names them."""
     warmup = read_trace(directory, ledger, "warmup")
@@ -90,16 +91,16 @@ def merge_trace(directory: Path, ledger: Ledger, origin: Origin) -> dict[str, np
         "target_id": origin.job.target_id,
         "lambda_hat_version": origin.provenance["versions"]["lambda-hat"],
     }
-    with atomic_path(directory / "trace.nc") as temporary:
+    with trace_digest.published(directory / "trace.nc", lease) as temporary:
         trace_file.write_trace_file(temporary, sampling or columns, warmup or columns, origin.setting, attributes)
     return sampling or columns
 
 
-def publish(directory: Path, ledger: Ledger, origin: Origin, trace: dict[str, np.ndarray]) -> Path:
-    """Estimate from the merged trace, and publish analysis.json."""
+def publish(lease: Lease, ledger: Ledger, origin: Origin, trace: dict[str, np.ndarray]) -> Path:
+    """Estimate from the merged trace, and publish analysis.json in the folder of ``lease``."""
     found = estimate(trace, origin.setting)
-    path = directory / "analysis.json"
-    write_json(path, analysis(ledger, origin, found))
+    path = lease.folder / "analysis.json"
+    write_json(path, {**analysis(ledger, origin, found), "epoch": lease.epoch}, guard=lease)
     return path
 
 

@@ -11,7 +11,9 @@ from lambda_hat.config.job import Job
 from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.run.progress import Reporter, Silent
 from lambda_hat.run.provenance import provenance
+from lambda_hat.store.consistency import check_target
 from lambda_hat.store.layout import Store, StoreError, write_status
+from lambda_hat.store.lease import Lease, LeaseLost
 from lambda_hat.store.runs import claim
 from lambda_hat.targets.base import Target, build, data_set, model_of
 
@@ -34,16 +36,18 @@ def ensure_target(job: Job, store: Store, reporter: Reporter | None = None) -> D
         with lease:
             if store.read_meta(job.target_id) is None:
                 try:
-                    _build(job, store, reporter)
+                    _build(job, store, reporter, lease)
+                except LeaseLost:
+                    raise
                 except Exception as error:  # recorded for whoever waits for this target, then raised
                     words = {"error": str(error), "traceback": traceback.format_exc()}
                     with contextlib.suppress(StoreError):  # it may be the store that failed: that error is raised
-                        write_status(folder, state="failed", **words)
+                        write_status(folder, lease, state="failed", **words)
                     raise
     return meta
 
 
-def _build(job: Job, store: Store, reporter: Reporter) -> None:
+def _build(job: Job, store: Store, reporter: Reporter, lease: Lease) -> None:
     reporter.line(f"building {job.target_id}")
     started = time.monotonic()
     with jax.enable_x64(True):
@@ -66,14 +70,20 @@ def _build(job: Job, store: Store, reporter: Reporter) -> None:
         "seconds": {"build": time.monotonic() - started},
         "provenance": provenance(device.platform, device.device_kind, job.training.dtype),
     }
-    store.publish_target(job.target_id, job.target_config, meta, built.arrays, built.w0)
+    store.publish_target(job.target_id, job.target_config, meta, built.arrays, built.w0, lease)
     for warning in built.report["warnings"]:
         reporter.line(f"warning: {warning}")
 
 
 def load_target(job: Job, store: Store) -> tuple[Target, Document]:
     """The job's target from the store, in the sampling dtype, and its meta.json."""
-    arrays, w0, meta = store.load_target(job.target_id)
+    stored = store.load_target(job.target_id)
+    check_target(store.target_dir(job.target_id), stored)
+    arrays, w0, meta = stored
+    if meta["num_data"] != job.data.count_rows():
+        raise ConfigError(
+            [f"data: {job.target_id} was built of {meta['num_data']} rows, but its data have {job.data.count_rows()}"]
+        )
     if job.sampler.dtype == "float64" and meta["dtype"] == "float32":
         raise ConfigError(
             [f"sampler.dtype: a float64 run needs a target built in float64, got {job.target_id} in float32"]

@@ -4,6 +4,8 @@ A chunk of work is committed in two steps: its trace is written (:func:`save_tra
 state, and ``meta`` with the names of all chunks so far: :func:`save_carry`). The rename of the carry is the commit
 point. Killed before it, the run resumes from the carry before and makes the chunk again, bit for bit.
 
+Each file says which it is, so that one that was copied or linked here from elsewhere is refused.
+
 File names bear the epoch of the lease under which they were written, so that a fenced-off owner writes beside its
 successor and never over it. Two carries of the owner are kept, with the chunks they rely on: a damaged file costs one
 chunk of work.
@@ -19,7 +21,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from lambda_hat.config.schema import Document
-from lambda_hat.store.files import StoreError, explained, read_npz, read_npz_meta, write_npz
+from lambda_hat.store.files import Bundle, StoreError, explained, read_npz, read_npz_meta, write_npz
 from lambda_hat.store.lease import fence
 
 _GENERATIONS = 2
@@ -82,8 +84,8 @@ def save_carry(run_dir: Path, epoch: int, step: int, leaves: list[np.ndarray], m
     """
     fence(run_dir, epoch)
     arrays = {f"leaf-{index:06d}": leaf for index, leaf in enumerate(leaves)}
-    meta = {**meta, "trace_files": list(meta["trace_files"])}
-    write_npz(_carry_path(run_dir, epoch, step), arrays, meta)
+    path = _carry_path(run_dir, epoch, step)
+    write_npz(path, arrays, {**meta, "trace_files": list(meta["trace_files"]), "is": _identity(path)})
     _prune(run_dir, epoch)
 
 
@@ -98,9 +100,9 @@ def load_carry(run_dir: Path) -> Carry | None:
     skipped: list[str] = []
     for epoch, step in reversed(_carries(run_dir)):
         try:
-            arrays, meta = read_npz(_carry_path(run_dir, epoch, step))
+            arrays, meta = read_checkpoint_file(_carry_path(run_dir, epoch, step))
             for name in meta["trace_files"]:
-                read_npz(run_dir / name)
+                read_checkpoint_file(run_dir / name)
         except StoreError as error:
             skipped.append(str(error))
             continue
@@ -111,6 +113,29 @@ def load_carry(run_dir: Path) -> Carry | None:
             f"no usable checkpoint is left in {run_dir}; set rerun=true to make this run anew. {'; '.join(skipped)}"
         )
     return None
+
+
+def read_checkpoint_file(path: Path) -> Bundle:
+    """A carry or a chunk of a trace, checked whole; one that older code wrote does not say which it is.
+
+    Raises:
+        StoreError: it is missing or damaged, or is that of another run, step or chunk.
+    """
+    found = read_npz(path)
+    identity = found.meta.pop("is", None)
+    if identity not in (None, _identity(path)):
+        raise StoreError(f"cannot read {path}: it is a copy of {identity}")
+    if path.name.startswith("carry-") and "trace_files" not in found.meta:
+        raise StoreError(f"cannot read {path}: it is no checkpoint of a run")
+    if path.name.startswith("trace-"):
+        chunk = Chunk.parse(path.name)
+        if any(array.shape[:1] != (chunk.stop - chunk.start,) for array in found.arrays.values()):
+            raise StoreError(f"cannot read {path}: it has other draws than its name says")
+    return found
+
+
+def _identity(path: Path) -> str:
+    return "/".join((path.parent.parent.name, path.parent.name, path.name))
 
 
 def kernel_version(run_dir: Path) -> int | None:
@@ -143,7 +168,7 @@ def save_trace(run_dir: Path, epoch: int, phase: str, start: int, stop: int, arr
         if array.shape[:1] != (stop - start,):
             raise ValueError(f"trace {field} needs {stop - start} draws, got shape {array.shape}")
     name = Chunk(epoch, phase, start, stop).name
-    write_npz(run_dir / name, arrays)
+    write_npz(run_dir / name, arrays, {"is": _identity(run_dir / name)})
     return name
 
 
@@ -158,7 +183,7 @@ def load_trace(run_dir: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     for before, after in itertools.pairwise(chunks):
         if (before.phase, before.stop) != (after.phase, after.start):
             raise ValueError(f"trace chunks need to follow one another, got {before.name} and then {after.name}")
-    parts = [read_npz(run_dir / name).arrays for name in names]
+    parts = [read_checkpoint_file(run_dir / name).arrays for name in names]
     # A column that was added to the trace since the first of them is left out.
     fields = [field for field in parts[0] if all(field in part for part in parts)] if parts else []
     return {field: np.concatenate([part[field] for part in parts]) for field in fields}

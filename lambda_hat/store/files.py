@@ -10,16 +10,18 @@ import io
 import json
 import math
 import os
+import re
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import yaml
 
 from lambda_hat.config.schema import Document, Node
+from lambda_hat.store.seal import BrokenSeal, check_last_line, sealed, subject_of, unsealed, with_last_line
 
 # The member of an npz file that lists its arrays and holds its meta.
 _META = "index.json"
@@ -62,34 +64,64 @@ def sync_dir(path: Path) -> None:
         os.close(descriptor)
 
 
-def temporary_name(path: Path) -> Path:
+class Guard(Protocol):
+    """The right to publish files in a folder: a :class:`lambda_hat.store.lease.Lease`."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    def check(self) -> None:
+        """Raise unless nobody newer has the right."""
+
+
+_OF_EPOCH = re.compile(r"\..+\.e(\d{6,})\.[0-9a-f]{32}\.tmp")
+
+
+def temporary_name(path: Path, epoch: int | None = None) -> Path:
     """A name beside ``path`` that nobody else uses and that no reader of the store looks at."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    of = "" if epoch is None else f"e{epoch:06d}."
+    return path.with_name(f".{path.name}.{of}{uuid.uuid4().hex}.tmp")
+
+
+def epoch_of_temporary(name: str) -> int | None:
+    """The epoch of the owner who is writing the temporary file ``name``; None for what is written without a guard."""
+    match = _OF_EPOCH.fullmatch(name)
+    return None if match is None else int(match[1])
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, guard: Guard | None = None) -> Iterator[Path]:
     """A temporary path beside ``path``; what is written there becomes ``path`` if the block ends well.
+
+    With a guard an owner that was replaced cannot rename: it is checked right before, and one that is stopped between
+    the two finds its temporary file gone, because whoever takes over removes those of older epochs first.
 
     Raises:
         StoreError: the disk is full, the folder is read-only, ...; ``path`` is then as it was before.
+        lambda_hat.store.lease.LeaseLost: the guard's; ``path`` was left alone.
     """
-    temporary = temporary_name(path)
+    temporary = temporary_name(path, None if guard is None else guard.epoch)
     with explained("write", path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
+            if guard is not None:
+                guard.check()
             os.replace(temporary, path)
             sync_dir(path.parent)
+        except FileNotFoundError:
+            if guard is not None:
+                guard.check()
+            raise
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, guard: Guard | None = None) -> None:
     """Replace ``path`` by ``data``, whole or not at all."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, guard) as temporary:
         temporary.write_bytes(data)
 
 
@@ -108,14 +140,23 @@ def read_bytes(path: Path) -> bytes | None:
     return None
 
 
-def write_json(path: Path, document: Node) -> None:
-    """Write ``document`` as JSON. NumPy scalars become numbers; NaN and infinities, which JSON lacks, null."""
-    write_bytes(path, json_bytes(document))
+def write_json(path: Path, document: Node, place: Path | None = None, guard: Guard | None = None) -> None:
+    """Write ``document`` as JSON, sealed (:mod:`lambda_hat.store.seal`).
+
+    NumPy scalars become numbers; NaN and infinities, which JSON lacks, null.
+
+    Args:
+        path: Where to.
+        document: What; the keys ``format`` and ``digest`` are the seal's.
+        place: Where the file will lie, if it is moved before it is read.
+        guard: Of the owner of a run's folder.
+    """
+    write_bytes(path, document_bytes(document, place or path), guard)
 
 
-def json_bytes(document: Node) -> bytes:
-    """``document`` as it is stored by :func:`write_json`."""
-    return (json.dumps(_plain(document), indent=1, allow_nan=False) + "\n").encode()
+def document_bytes(document: Node, place: Path) -> bytes:
+    """``document`` as :func:`write_json` stores it at ``place``."""
+    return sealed(_plain(document), subject_of(place))
 
 
 def _plain(value: Any) -> Any:
@@ -131,40 +172,46 @@ def _plain(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Document | None:
-    """The document at ``path``, or None if there is no such file.
+    """The document at ``path`` without its seal, or None if there is no such file.
 
     Raises:
-        StoreError: it cannot be read, or is no JSON object.
+        StoreError: it cannot be read, is no JSON object, or is not what was written there.
     """
     data = read_bytes(path)
     if data is None:
         return None
     try:
-        document = json.loads(data)
-    except ValueError as error:
-        raise StoreError(f"cannot read {path}: it is truncated or damaged ({error}); remove it") from error
-    if not isinstance(document, dict):
-        raise StoreError(f"cannot read {path}: it needs a JSON object, got {type(document).__name__}; remove it")
-    return document
+        return unsealed(data, subject_of(path))
+    except BrokenSeal as error:
+        raise StoreError(f"cannot read {path}: {error}; remove it") from error
 
 
-def write_config(folder: Path, config: Node) -> None:
+def write_config(folder: Path, config: Node, guard: Guard | None = None) -> None:
     """Freeze ``config`` as ``folder/config.yaml``; one that says the same already is left alone."""
-    path, data = folder / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False).encode()
+    path, data = folder / "config.yaml", with_last_line(yaml.safe_dump(_plain(config), sort_keys=False)).encode()
     if read_bytes(path) != data:
-        write_bytes(path, data)
+        write_bytes(path, data, guard)
 
 
 def read_config(folder: Path) -> Document | None:
-    """The frozen configuration of a run or target, or None if there is none."""
+    """The frozen configuration of a run or target, or None if there is none.
+
+    Raises:
+        StoreError: it is no YAML, or not what was written.
+    """
     path = folder / "config.yaml"
     data = read_bytes(path)
     if data is None:
         return None
     try:
-        return yaml.safe_load(data)
-    except yaml.YAMLError as error:
+        text = data.decode()
+        check_last_line(text)
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, BrokenSeal) as error:
         raise StoreError(f"cannot read {path}: it is no YAML ({error}); remove it and submit again") from error
+    if not isinstance(found, dict):
+        raise StoreError(f"cannot read {path}: it needs a mapping, got {type(found).__name__}; remove it, submit again")
+    return found
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray], meta: Node | None = None) -> None:
@@ -185,7 +232,8 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray], meta: Node | None = 
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 array = np.asarray(arrays[name], order="C")
                 np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
-        archive.writestr(zipfile.ZipInfo(_META), json_bytes({"arrays": names, "meta": meta or {}}))
+        index = json.dumps(_plain({"arrays": names, "meta": meta or {}}), indent=1, allow_nan=False)
+        archive.writestr(zipfile.ZipInfo(_META), index + "\n")
 
 
 class Bundle(NamedTuple):

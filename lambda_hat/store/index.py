@@ -1,7 +1,8 @@
 """One table of all runs of a store, kept beside it, so that a look at 100,000 runs reads only those that changed.
 
 ``.index/runs.parquet`` has one row a run: its ids, a stamp, and what its files say as one flat JSON object. It is
-derived: it may be deleted at any time, and many processes may write it, each the whole file by rename.
+derived: it may be deleted at any time, and many processes may write it, each the whole file by rename. Its sha256
+stands beside it; whatever is wrong with either, the index is made anew.
 
 A row is good while its digest and its stamp are. The digest is the sha256 of the rest of the row. The stamp is made of
 the times at which the run's folder, analysis.json and status.json were touched last (files of a run are replaced by
@@ -11,6 +12,7 @@ the next time: a file server's clock may be too coarse to tell two changes apart
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import sys
@@ -22,8 +24,8 @@ import pyarrow
 from pyarrow import parquet
 
 from lambda_hat.config.schema import Document
-from lambda_hat.store.files import StoreError, atomic_path, explained, temporary_name
-from lambda_hat.store.layout import RunRef, Store, read_json, read_status
+from lambda_hat.store.files import StoreError, explained, read_bytes, temporary_name, write_bytes
+from lambda_hat.store.layout import RunRef, Store, in_order_of_epochs, read_json, read_status
 from lambda_hat.store.sweeps import read_sweeps
 
 _UNSETTLED = 0
@@ -85,6 +87,7 @@ def read_row(store: Store, ref: RunRef) -> Row:
     try:
         status, submission = read_status(ref.folder) or {}, read_json(ref.folder / "submitted.json")
         analysis = store.read_analysis(ref.target_id, ref.run_id)
+        status = in_order_of_epochs(ref.folder, status, analysis)
     except StoreError as error:
         return {**row, "state": "damaged", "error": str(error)}
     row["state"] = status.get("state") or ("queued" if analysis is None else "finished")
@@ -121,12 +124,41 @@ def _refreshed(store: Store) -> list[_Indexed]:
     return after
 
 
+def changed_rows(store: Store) -> Iterator[str]:
+    """Why rows of the index that would be believed are not what a scan finds, a sentence each; changes nothing."""
+    path = store.root / ".index" / "runs.parquet"
+    if not path.exists() or not _digest_path(path).exists():  # never made, or of older code: it is made anew
+        return
+    rows, stamps = _load(path), _look(store, path)
+    if not rows and _sealed_bytes(path) is None:
+        yield "it is not the file that runs.parquet.sha256 describes; the next `artifacts ls` makes it anew"
+    for key, row in rows.items():
+        if stamps.get(key) != row.stamp or row.stamp == _UNSETTLED:
+            continue
+        found = read_row(store, RunRef(*key, store.run_dir(*key)))
+        if found.get("state") != "damaged" and json.loads(row.json) != found:
+            yield f"its row of {row.run} is not what that run's files say; remove {path.parent}"
+
+
+def _sealed_bytes(path: Path) -> bytes | None:
+    """The bytes of the index, if they are those whose sha256 stands beside it."""
+    data, digest = read_bytes(path), read_bytes(_digest_path(path))
+    return data if data is not None and digest == hashlib.sha256(data).hexdigest().encode() else None
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
 def _load(path: Path) -> dict[_Key, _Indexed]:
     """The rows that were last written and are whole; none if the file is missing, damaged or of another version."""
     try:
-        table = parquet.ParquetFile(path).read([*_Indexed._fields, "digest"])
+        data = _sealed_bytes(path)
+        if data is None:
+            return {}
+        table = parquet.ParquetFile(pyarrow.BufferReader(data)).read([*_Indexed._fields, "digest"])
         columns = [table[name].to_pylist() for name in (*_Indexed._fields, "digest")]
-    except (OSError, KeyError, ValueError, pyarrow.ArrowException):
+    except (OSError, KeyError, ValueError, StoreError, pyarrow.ArrowException):
         return {}
     rows = ((_Indexed(*row), digest) for *row, digest in zip(*columns, strict=True))
     return {(row.target, row.run): row for row, digest in rows if row.digest == digest}
@@ -138,8 +170,11 @@ def _save(rows: Sequence[_Indexed], path: Path) -> None:
     table = pyarrow.table(
         {name: pyarrow.array(made, types.get(name, pyarrow.string())) for name, made in columns.items()}
     )
-    with atomic_path(path) as temporary:
-        parquet.write_table(table, temporary, compression="zstd", use_dictionary=False)
+    image = io.BytesIO()
+    parquet.write_table(table, image, compression="zstd", use_dictionary=False)
+    # Between the two, or where two processes write at once, they may not fit: then the next reader makes both anew.
+    write_bytes(path, image.getvalue())
+    write_bytes(_digest_path(path), hashlib.sha256(image.getvalue()).hexdigest().encode())
 
 
 def _look(store: Store, index: Path) -> dict[_Key, int]:

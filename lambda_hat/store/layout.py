@@ -6,6 +6,7 @@ Three habits make that safe: a file appears whole or not at all (:mod:`lambda_ha
 A target is there when its ``meta.json`` is, a result when its ``analysis.json`` is.
 """
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -22,6 +23,7 @@ import numpy as np
 
 from lambda_hat.config.schema import Document, Node
 from lambda_hat.store.files import (
+    Guard,
     StoreError,
     atomic_path,
     explained,
@@ -57,14 +59,51 @@ __all__ = [
 _TARGET_FILES = ("data.npz", "params.npz", "config.yaml", "status.json", "meta.json")
 
 
-def write_status(folder: Path, **fields: Any) -> None:
-    """Replace ``folder/status.json`` by ``fields`` and the time (seconds since the epoch). One writer: the owner."""
-    write_json(folder / "status.json", {**fields, "time": time.time()})
+def write_status(folder: Path, guard: Guard | None = None, **fields: Any) -> None:
+    """Replace ``folder/status.json`` by ``fields`` and the time (seconds since 1970).
+
+    Args:
+        folder: Of a run or a target.
+        guard: The owner's lease, whose epoch the document then bears; None for an observer, who leaves the epoch that
+            the owner before wrote.
+        fields: ``state``, and what belongs to it.
+
+    Raises:
+        lambda_hat.store.lease.LeaseLost: somebody newer has taken over; the status is theirs.
+    """
+    epoch = _epoch_written(folder) if guard is None else guard.epoch
+    marked = fields if epoch is None else {**fields, "epoch": epoch}
+    write_json(folder / "status.json", {**marked, "time": time.time()}, guard=guard)
+
+
+def _epoch_written(folder: Path) -> int | None:
+    with contextlib.suppress(StoreError):  # a damaged one is replaced
+        return (read_status(folder) or {}).get("epoch")
+    return None
 
 
 def read_status(folder: Path) -> Document | None:
     """What :func:`write_status` last said of a run or target, or None."""
     return read_json(folder / "status.json")
+
+
+def in_order_of_epochs(folder: Path, status: Document, analysis: Document | None) -> Document:
+    """``status``, or nothing if the result was published by a newer owner than the one who wrote it.
+
+    Raises:
+        StoreError: the result is of an older owner than the one who said that it had published its own.
+    """
+    said, made = status.get("epoch"), None if analysis is None else analysis.get("epoch")
+    if said is None or made is None or said == made:
+        return status
+    if said < made:
+        return {}
+    if status["state"] == "finished":
+        raise StoreError(
+            f"cannot read {folder / 'analysis.json'}: it needs to be that of owner {said}, who finished the run, got "
+            f"one of owner {made}, whom it had replaced; remove it and run the same command again"
+        )
+    return status
 
 
 def open_log(folder: Path) -> TextIO:
@@ -124,6 +163,17 @@ class Store:
         """Where compiled programs are shared (see :mod:`lambda_hat.sampling.compilation_cache`)."""
         return self.root / ".cache" / "xla"
 
+    def trash_dir(self, name: str) -> Path:
+        """A folder in .trash, not made yet.
+
+        Raises:
+            StoreError: .trash is a link, and so what is moved there would leave the store.
+        """
+        trash = self.root / ".trash"
+        if trash.is_symlink():
+            raise StoreError(f"cannot move anything to {trash}: it needs to be a folder, got a link; remove the link")
+        return trash / name
+
     def target_dir(self, target_id: str) -> Path:
         return self.root / "targets" / target_id
 
@@ -155,13 +205,14 @@ class Store:
         meta: Node,
         arrays: dict[str, np.ndarray],
         w0: np.ndarray,
+        guard: Guard | None = None,
     ) -> Document:
         """Publish a built target; whoever comes second gets the first one's ``meta`` and leaves its files alone.
 
         ``meta`` gains ``files``, the sha256 of ``data.npz`` and ``params.npz``. Where the target's folder is new, it
         appears by one rename. Where it stands already (runs wait in it for their target), its files are renamed into
         it one by one and ``meta.json``, without which nobody reads the others, comes last; hold a lease of the
-        target's folder while building, or two builders on unlike machines may mix their files
+        target's folder while building and give it as ``guard``, or two builders on unlike machines may mix their files
         (:meth:`load_target` would tell).
 
         Raises:
@@ -174,10 +225,11 @@ class Store:
                 write_npz(staging / "params.npz", {"w0": w0})
                 files = {name: _sha256(staging / name) for name in ("data.npz", "params.npz")}
                 write_config(staging, config)
-                write_status(staging, state="finished")
-                write_json(staging / "meta.json", {**meta, "files": files})
+                status: Document = {"state": "finished", "time": time.time()}
+                for name, document in {"status.json": status, "meta.json": {**meta, "files": files}}.items():
+                    write_json(staging / name, document, folder / name)
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                _install(staging, folder)
+                _install(staging, folder, guard)
                 sync_dir(folder.parent)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -218,7 +270,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _install(staging: Path, folder: Path) -> None:
+def _install(staging: Path, folder: Path, guard: Guard | None) -> None:
     """Make ``staging`` the target in ``folder``, unless one is there."""
     try:
         os.rename(staging, folder)
@@ -228,6 +280,8 @@ def _install(staging: Path, folder: Path) -> None:
         for name in _TARGET_FILES:
             if (folder / "meta.json").exists():
                 return
+            if guard is not None:
+                guard.check()
             if (staging / name).exists():
                 os.replace(staging / name, folder / name)
         sync_dir(folder)

@@ -9,19 +9,24 @@ space on a full disk, and the file server's clock is the same for all.
 import contextlib
 import dataclasses
 import errno
-import json
 import os
-import socket
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from lambda_hat.store.files import StoreError, explained, json_bytes, read_bytes, temporary_name
+from lambda_hat.store.files import StoreError, document_bytes, epoch_of_temporary, explained, read_bytes, temporary_name
+from lambda_hat.store.owner import STALE_SECONDS, Owner, owner_lives
+from lambda_hat.store.seal import BrokenSeal, subject_of, unsealed
+
+__all__ = [
+    "HEARTBEAT_SECONDS", "STALE_SECONDS", "Lease", "LeaseHeld", "LeaseLost", "LeaseSeen", "Owner", "fence", "is_held",
+    "lease_path", "newest_lease", "owner_lives", "process_here",
+]  # fmt: skip
 
 HEARTBEAT_SECONDS = 5.0
-STALE_SECONDS = 60.0
+# An owner whose work has not moved for so long hangs, though the thread of its heartbeat does not.
+_HUNG_SECONDS = 3600.0
 _RELEASED = 0.0  # the heartbeat of an owner that is done
 _ABANDONED_SECONDS = 3600.0  # temporary files of processes that were killed while writing
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
@@ -30,7 +35,7 @@ _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 class LeaseHeld(RuntimeError):
     """Somebody else is at work there and alive."""
 
-    def __init__(self, folder: Path, owner: "Owner | None", age: float):
+    def __init__(self, folder: Path, owner: Owner | None, age: float):
         super().__init__(
             f"{folder} is being worked on by {owner or 'an owner that cannot be read'}, last heard of {age:.0f} s ago: "
             f"wait for it, or cancel it; it can be taken over once it was silent for {STALE_SECONDS:.0f} s"
@@ -40,104 +45,16 @@ class LeaseHeld(RuntimeError):
 
 
 class LeaseLost(RuntimeError):
-    """Somebody else took over; whatever is written now would not be read."""
+    """Somebody else took over, or the folder is gone; whatever is written now would not be read."""
 
-    def __init__(self, folder: Path, epoch: int):
-        super().__init__(f"{folder} was taken over by a newer owner (this one held epoch {epoch}): stopping")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Owner:
-    """A process, so described that another one can tell whether it lives.
-
-    Args:
-        host: Its host's name, for people.
-        machine: Where process ids are comparable: this boot of the kernel and this pid namespace.
-        pid: Its process id.
-        start: When it started, in the kernel's clock ticks (a pid may be reused), or None where that is not known.
-        job: The SLURM job or array element it is part of, or None.
-        restart: How often SLURM has restarted that job.
-    """
-
-    host: str
-    machine: str
-    pid: int
-    start: int | None
-    job: str | None
-    restart: int
-
-    @classmethod
-    def current(cls) -> Self:
-        """This process."""
-        return cls(
-            host=socket.gethostname(),
-            machine=_machine(),
-            pid=os.getpid(),
-            start=_process_start(os.getpid()),
-            job=_slurm_job(),
-            restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+    def __init__(self, folder: Path, epoch: int, *, is_gone: bool = False):
+        words = (
+            "is not where it was, because it or its store was moved or removed while this ran: stopping; run the same "
+            "command again, with store.root where the store is now"
+            if is_gone
+            else f"was taken over by a newer owner (this one held epoch {epoch}): stopping"
         )
-
-    def __str__(self) -> str:
-        job = "" if self.job is None else f" (SLURM job {self.job}, restart {self.restart})"
-        return f"process {self.pid} on {self.host}{job}"
-
-
-def owner_lives(
-    owner: Owner | None, seconds_silent: float, observer: Owner | None = None, patience: float = STALE_SECONDS
-) -> bool:
-    """Whether an owner has to be presumed alive: the one answer on which claims, status, gc and tuning act.
-
-    A dead process of the observer's machine is gone at once, and so is the copy of the observer's SLURM job from before
-    a restart (which may live on, on a node that SLURM gave up). Any other owner is gone once it is silent for long.
-
-    Args:
-        owner: Who holds the thing; None if its description cannot be read.
-        seconds_silent: Since its last heartbeat.
-        observer: Who asks; by default this process.
-        patience: How many seconds of silence are allowed.
-    """
-    observer = observer or Owner.current()
-    if owner is not None:
-        if owner.job is not None and owner.job == observer.job and owner.restart < observer.restart:
-            return False
-        if owner.machine == observer.machine and not _process_lives(owner.pid, owner.start):
-            return False
-    return seconds_silent < patience
-
-
-def _machine() -> str:
-    # Containers share the boot id, but not the process ids.
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    return socket.gethostname()
-
-
-def _process_lives(pid: int, start: int | None) -> bool:
-    try:
-        with contextlib.suppress(PermissionError):  # it lives, and is another user's
-            os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    now = _process_start(pid)
-    return now is None or now == start
-
-
-def _process_start(pid: int) -> int | None:
-    """When a process of this machine started: -1 for a zombie, None where that cannot be read (no /proc)."""
-    try:
-        # The name, in parentheses, may itself hold spaces and parentheses.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return -1 if fields[0] in "ZX" else int(fields[19])
-
-
-def _slurm_job() -> str | None:
-    array, cluster = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_CLUSTER_NAME")
-    job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if array else os.environ.get("SLURM_JOB_ID")
-    return f"{cluster}:{job}" if job and cluster else job
+        super().__init__(f"{folder} {words}")
 
 
 def lease_path(folder: Path, epoch: int) -> Path:
@@ -154,8 +71,10 @@ def fence(folder: Path, epoch: int) -> None:
         LeaseLost: a newer owner has claimed it, or the lease was removed with its folder.
     """
     with explained("see the lease of", folder):
-        if _modified(lease_path(folder, epoch + 1)) is not None or _modified(lease_path(folder, epoch)) is None:
+        if _modified(lease_path(folder, epoch + 1)) is not None:
             raise LeaseLost(folder, epoch)
+        if _modified(lease_path(folder, epoch)) is None:
+            raise LeaseLost(folder, epoch, is_gone=max(_epochs(folder), default=0) < epoch)
 
 
 class LeaseSeen(NamedTuple):
@@ -207,6 +126,7 @@ class Lease:
         self.owner = owner
         self.epoch = epoch
         self._stop = threading.Event()
+        self._moved: float | None = None
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -221,11 +141,12 @@ class Lease:
             folder.mkdir(parents=True, exist_ok=True)
             ticket = temporary_name(folder / "claim")
             try:
-                ticket.write_bytes(json_bytes(dataclasses.asdict(owner)))
+                ticket.write_bytes(document_bytes(dataclasses.asdict(owner), folder / "lease.json"))
                 while (epoch := _try_next(folder, owner, ticket)) is None:
                     pass
             finally:
                 ticket.unlink(missing_ok=True)
+            _stop_older_writers(folder, epoch)
             _tidy(folder, epoch)
         return cls(folder, owner, epoch)
 
@@ -245,8 +166,14 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, args=(seconds,), name="lease-heartbeat", daemon=True)
         self._thread.start()
 
+    def moved(self) -> None:
+        """Say that the work goes on. After the first such word the heartbeat depends on them."""
+        self._moved = time.monotonic()
+
     def _beat(self, seconds: float) -> None:
         while not self._stop.wait(seconds):
+            if self._moved is not None and time.monotonic() - self._moved > _HUNG_SECONDS:
+                continue
             try:
                 self.check()
                 os.utime(lease_path(self.folder, self.epoch))
@@ -278,8 +205,8 @@ def _epochs(folder: Path) -> list[int]:
 
 def _read(path: Path) -> Owner | None:
     try:
-        return Owner(**json.loads(read_bytes(path) or b""))
-    except (ValueError, TypeError):
+        return Owner(**unsealed(read_bytes(path) or b"", subject_of(path)))
+    except (BrokenSeal, TypeError):
         return None  # damaged, or being written where there are no hard links
 
 
@@ -319,6 +246,14 @@ def _take(ticket: Path, path: Path) -> bool:
         except FileExistsError:
             return False
     return True
+
+
+def _stop_older_writers(folder: Path, epoch: int) -> None:
+    """Remove what older owners are writing, so that none who was stopped right before its rename can make it."""
+    for path in folder.glob(".*.tmp"):
+        before = epoch_of_temporary(path.name)
+        if before is not None and before < epoch:
+            path.unlink(missing_ok=True)
 
 
 def _tidy(folder: Path, epoch: int) -> None:

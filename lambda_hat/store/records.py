@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from lambda_hat.config.schema import Document, Node
-from lambda_hat.store.layout import RunRef, Store, StoreError, read_config, read_status
+from lambda_hat.store.layout import RunRef, Store, StoreError, in_order_of_epochs, read_config, read_status
 
 # What makes a run the run it is: the rest of a config (budget, store) is no part of its id.
 _COMPARED = ("model", "data", "teacher", "training", "posterior", "sampler", "num_chains", "seed")
@@ -55,6 +55,7 @@ def read_record(store: Store, ref: RunRef, known: tuple[str, str] | None = None)
         analysis = store.read_analysis(ref.target_id, ref.run_id)
         # YAML is slow, and a finished run has said it all in JSON.
         config = (read_config(ref.folder) or {}) if analysis is None else analysis["config"]
+        status = in_order_of_epochs(ref.folder, status, analysis)
     except StoreError as error:
         return Record(ref, "damaged", str(error), _config_if_whole(ref))
     state, reason = known or _recorded_state(ref, status, analysis)

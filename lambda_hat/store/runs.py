@@ -86,7 +86,7 @@ def move_to_trash(store: Store, folder: Path, *patterns: str) -> Path:
     Returns the new place.
     The leases stay, because they fence off an owner that may still be at work on the moved files.
     """
-    trash = store.root / ".trash" / f"{folder.parent.name}-{folder.name}-{uuid.uuid4().hex[:8]}"
+    trash = store.trash_dir(f"{folder.parent.name}-{folder.name}-{uuid.uuid4().hex[:8]}")
     with explained("archive", folder):
         trash.mkdir(parents=True)
         found = {path for pattern in patterns or ("*",) for path in folder.glob(pattern)}

@@ -17,6 +17,7 @@ from jaxtyping import Shaped
 
 from lambda_hat.estimation.statistics import Setting, llc_draws
 from lambda_hat.estimation.trace import COLUMNS, Draws, Trace, WarmupTrace, averaged_loss
+from lambda_hat.store.trace_digest import check
 
 _ARVIZ_NAMES = {"acceptance": "acceptance_rate", "diverged": "diverging"}
 _NAMES = {name: _ARVIZ_NAMES.get(name, name) for name in COLUMNS}
@@ -61,6 +62,7 @@ def write_trace_file(
 
 def read_trace_file(path: Path) -> TraceFile:
     """Read trace.nc back; columns that were left out return as NaN, in the dtype of the loss."""
+    check(path)
     with h5netcdf.File(path, "r") as file:
         trace, warmup = (_read_group(file.groups[group]) for group in _GROUPS)
         attrs = dict(file.attrs).items()
@@ -72,15 +74,18 @@ def read_columns(path: Path, names: Iterable[str]) -> dict[str, Shaped[np.ndarra
     """Some columns of the sampling phase that the sampler defines, by h5py alone: ten times as quick as all of them.
 
     Raises:
+        StoreError: it is not the file that was published.
         OSError: it is no HDF5 file, or a damaged one.
         KeyError: a column was left out.
     """
+    check(path)
     with h5py.File(path, "r") as file:
         return {name: np.asarray(file[f"{_GROUPS[0]}/{_NAMES[name]}"]) for name in names}
 
 
 def read_loss(path: Path) -> Draws:
     """What the LLC is the mean of (:func:`lambda_hat.estimation.trace.averaged_loss`) alone, in a tenth of the time."""
+    check(path)
     with h5py.File(path, "r") as file:
         places = {name: f"{_GROUPS[0]}/{name}" for name in ("loss", "expected_loss")}
         return averaged_loss({name: np.asarray(file[place]) for name, place in places.items() if place in file})

@@ -17,6 +17,7 @@ from types import FrameType
 
 from lambda_hat.launch.backend import Backend
 from lambda_hat.launch.element import EXIT_INTERRUPTED, target_failure
+from lambda_hat.launch.local.watch import Watch, hung
 from lambda_hat.launch.local.worker import Worker
 from lambda_hat.launch.manifest import SETTLED, Manifest, Place, Task, status_since_submission
 from lambda_hat.run.progress import Reporter
@@ -26,6 +27,7 @@ from lambda_hat.store.layout import Store, write_status
 _SECONDS_BETWEEN_POLLS = 0.05
 # A process keeps the compiled programs of each target and sampler; beyond this many pairs a new process is started.
 _MOST_KINDS = 16
+_MOST_LOGS = 3
 
 
 @dataclass
@@ -50,7 +52,12 @@ class Pool:
     _waiting: list[Place] = field(default_factory=list)
     _tasks: dict[Place, list[Task]] = field(default_factory=dict)
     _called_off: set[Place] = field(default_factory=set)
+    _hung: dict[Place, str] = field(default_factory=dict)
+    _is_stop_told: bool = False
     _cores: list[int] = field(default_factory=usable_cores)
+
+    def __post_init__(self) -> None:
+        self._watch = Watch(self.reporter)
 
     def run(self) -> None:
         """Start, watch and reap elements; returns when all are done, or stopped by a signal."""
@@ -183,8 +190,32 @@ class Pool:
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return {**inherited, **self.backend.environment()}
 
+    def _end_what_hangs(self) -> None:
+        """Kill a process that has committed nothing for long; a target, which commits nothing, is only reported."""
+        working = {worker.place: worker for worker in self._busy() if worker.place is not None}
+        for place, seconds in self._watch.silences({place: self._tasks[place] for place in working}).items():
+            task = self._tasks[place][0]
+            if task.run_id is not None and self.store.read_meta(task.target_id) is not None:
+                self._hung[place] = hung(seconds)
+                working[place].signal(signal.SIGKILL)
+
+    def _tell_of_stop(self) -> None:
+        """Not in the handler of the signal, which may have interrupted another line."""
+        busy = self._busy()
+        if self.stopped_by is not None and busy and not self._is_stop_told:
+            self._is_stop_told = True
+            count = f"{len(busy)} element{'s' if len(busy) > 1 else ''}"
+            logs = [*(str(worker.log) for worker in busy[:_MOST_LOGS]), *(["..."] if len(busy) > _MOST_LOGS else [])]
+            again = signal.Signals(self.stopped_by).name
+            self.reporter.line(
+                f"stopping: waiting for {count} to commit what they have (logs: {', '.join(logs)}); "
+                f"a second {again} kills them, and costs what they did since their last commit"
+            )
+
     def _reap(self) -> bool:
         """Record which elements have ended, and how; returns whether any did."""
+        self._tell_of_stop()
+        self._end_what_hangs()
         before = len(self._busy())
         for worker in list(self._workers):
             code = worker.exit_code()
@@ -205,7 +236,7 @@ class Pool:
                 words = "was stopped from outside; the same command goes on with it"
                 self.reporter.line(f"element {worker.log.stem} {words}")
         else:
-            self._blame(place, f"{_cause(code)}; its log: {worker.log}")
+            self._blame(place, f"{self._hung.pop(place, None) or _cause(code)}; its log: {worker.log}")
 
     def _blame(self, place: Place, cause: str) -> None:
         """Record the end of a process that could not do so itself, and requeue its untouched runs."""

@@ -8,8 +8,17 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.presets import presets_of
-from lambda_hat.config.schema import STRICT, Float, NonNegativeInt, PositiveFloat, PositiveInt, Seed, near_miss
-from lambda_hat.launch.plan import NAMES, is_name
+from lambda_hat.config.schema import (
+    NAMES,
+    STRICT,
+    Float,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    is_name,
+    near_miss,
+)
 
 EXACT = "exact"  # the reference that is no sampler
 

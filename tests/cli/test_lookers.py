@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
+from lambda_hat.cli.__main__ import app
+from lambda_hat.results import load
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD_STORE = ROOT / "tests" / "data" / "store_31848a6"
@@ -29,6 +33,13 @@ LOOKERS = {
     "show": ["artifacts", "show", "run_hmc_1fca684fe239"],
     "gc": ["artifacts", "gc", "--ttl-days", "0"],
     "dashboard": ["tune", "dashboard", "--namespace", "old"],
+}
+# These may load JAX, and verify fails on a store whose configs were tampered with.
+SLOWER_LOOKERS = {
+    "verify": ["artifacts", "verify"],
+    "tb": ["artifacts", "tb", "--experiment", "old"],
+    "promote": ["promote", "gallery", "--runs-root", "runs", "--samplers", "hmc", "--outdir", "promoted"],
+    "du": ["artifacts", "du"],
 }
 PROGRAM = """
 import runpy, sys
@@ -72,3 +83,21 @@ def test_a_looker_loads_no_jax_and_nothing_that_the_store_names(folder: Path, co
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stdout.rpartition("loaded:")[2].split()
+
+
+@pytest.mark.parametrize("command", SLOWER_LOOKERS)
+def test_no_looker_imports_what_the_store_names(folder: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, where the trap would stay in ``sys.modules``."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    done = CliRunner().invoke(app, SLOWER_LOOKERS[command])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.output
+    assert (done.exit_code != 0) == (command == "verify"), done.output + done.stderr
+    assert "trap" not in sys.modules
+
+
+def test_load_imports_nothing_that_the_store_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    (name,) = [path.name for path in (folder / "runs" / "sweeps").glob("old-*")]
+    assert len(load(name, folder / "runs").runs)
+    assert "trap" not in sys.modules

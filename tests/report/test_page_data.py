@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from lambda_hat.cli.__main__ import app
 from lambda_hat.report.series import curves, numbers
+from lambda_hat.store.files import read_json, write_json
 from lambda_hat.store.layout import Store
 from tests.report.conftest import Report
 from tests.report.stores import CHAINS, DRAWS, HMC, fill, jobs_of
@@ -119,7 +120,7 @@ def test_without_an_exact_value_the_best_sampler_that_accepts_is_the_reference(t
     jobs = fill(root, jobs_of(root, 1, 2))
     for job in jobs:
         path = root / "targets" / job.target_id / job.run_id / "analysis.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"exact_llc": None}))
+        write_json(path, {**(read_json(path) or {}), "exact_llc": None})
     page = tmp_path / "page.html"
     assert CliRunner().invoke(app, ["report", "--all", "--store", str(root), "-o", str(page)]).exit_code == 0
     (problem,) = document(page)["problems"]

@@ -1,5 +1,6 @@
 """The index of a store is what a scan of everything would make, whatever happened to the runs, and costs no scan."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -142,10 +143,10 @@ def test_nothing_changed_nothing_is_read_and_no_file_is_written(shelf: Shelf) ->
     assert before.num_rows == 10
 
 
-def test_what_one_change_brought_another_takes_away(shelf: Shelf) -> None:
+def test_what_one_change_brought_another_takes_away(shelf: Shelf, tmp_path: Path) -> None:
     """Sees a column that stays text, or stays at all, once the run is gone that made it so."""
-    shutil.copytree(shelf.folder(0), shelf.folder(0).with_name("run_hmc_000000000000"))
-    stranger = shelf.folder(0).with_name("run_hmc_000000000000")
+    stranger = finish(some_jobs(shelf.store.root, 11)[10], shelf.store)
+    shutil.copytree(stranger, tmp_path / "kept")
     before = shelf.table()
     _other_type(stranger)
     _new_field(stranger)
@@ -154,7 +155,7 @@ def test_what_one_change_brought_another_takes_away(shelf: Shelf) -> None:
     assert "novel" in mixed.column_names
     shutil.rmtree(stranger)
     shelf.table()
-    shutil.copytree(shelf.folder(0), stranger)
+    shutil.copytree(tmp_path / "kept", stranger)
     assert shelf.table().equals(before)
 
 
@@ -187,6 +188,10 @@ def test_another_row_of_the_index_is_not_believed(shelf: Shelf) -> None:
     rows = parquet.read_table(path).to_pylist()
     rows[4]["json"] = rows[4]["json"].replace('"llc":', '"llc":1')
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    assert shelf.table().equals(before)
+    assert len(shelf.read) == 10
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    path.with_name("runs.parquet.sha256").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
     assert shelf.table().equals(before)
     assert shelf.read == [rows[4]["run"]]
 

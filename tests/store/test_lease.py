@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lambda_hat.store import lease as lease_module
+from lambda_hat.store import owner as owner_module
 from lambda_hat.store.layout import StoreError
 from lambda_hat.store.lease import (
     HEARTBEAT_SECONDS,
@@ -95,7 +96,7 @@ def test_a_dead_process_of_this_machine_is_replaced_at_once(tmp_path: Path) -> N
     )
     assert process.stdout is not None
     process.stdout.readline()
-    theirs = dataclasses.replace(Owner.current(), pid=process.pid, start=lease_module._process_start(process.pid))
+    theirs = dataclasses.replace(Owner.current(), pid=process.pid, start=owner_module._process_start(process.pid))
     try:
         Lease.claim(tmp_path, theirs)
         with pytest.raises(LeaseHeld):
@@ -103,10 +104,10 @@ def test_a_dead_process_of_this_machine_is_replaced_at_once(tmp_path: Path) -> N
     finally:
         process.kill()
         process.stdout.close()
-    wait_for(lambda: lease_module._process_start(process.pid) == -1)
+    wait_for(lambda: owner_module._process_start(process.pid) == -1)
     assert Lease.claim(tmp_path, Owner.current()).epoch == 2
     process.wait()
-    assert not lease_module._process_lives(process.pid, theirs.start)
+    assert not owner_module._process_lives(process.pid, theirs.start)
 
 
 def test_a_reused_pid_is_another_process(tmp_path: Path) -> None:

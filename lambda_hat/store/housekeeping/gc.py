@@ -1,11 +1,15 @@
-"""What may leave a store: old runs that nobody wants or works on, targets without runs, sweeps without runs, and rests.
+"""What may leave a store: old runs that nobody wants or works on, targets without runs, sweeps without runs, and
+leftovers.
 
 Judging changes nothing, and says of everything why it stays. What goes is moved to .trash
 (:mod:`lambda_hat.store.housekeeping.trash`) and is deleted for good once it has been there for :data:`TRASH_DAYS`.
+A link is never followed: what it leads to may be anybody's.
 """
 
 import os
+import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +28,12 @@ _TEMPORARY_DAYS = 1.0
 _SILENT_S = 86400.0
 _DAY_S = 86400.0
 
-Kind = Literal["run", "target", "sweep", "trash", "temporary"]
+# Names of folders in which targets are staged; nothing else in .tmp is ours to delete.
+_STAGING = re.compile(r"[0-9a-f]{32}")
+_FOLDERS = ("targets", "sweeps", ".trash", ".tmp")
+_IS_LINK = "a link, which gc does not follow"
+
+Kind = Literal["run", "target", "sweep", "trash", "temporary", "link"]
 # Which of these folders SLURM, or a driver here, is still to work on, and what it says of them.
 UnderWay = Callable[[Sequence[Path]], Mapping[Path, str]]
 
@@ -69,19 +78,24 @@ def judge(store: Store, ttl_days: float, under_way: UnderWay) -> list[Item]:
         ttl_days: What was worked on more lately stays.
         under_way: Asks about submitted elements that have not said a last word.
     """
-    keeps, sweeps = Kept.read(store), read_sweeps(store)
+    links = _links(store)
+    keeps, sweeps = Kept.read(store), [sweep for sweep in read_sweeps(store) if _is_folder(store.sweep_dir(sweep.name))]
     in_use = _runs_in_use(store, sweeps, ttl_days)
-    runs = [_judge_run(ref.folder, keeps, in_use, ttl_days) for ref in store.iter_runs()]
+    folders = list(_folders(store.root / "targets", "tgt_"))
+    runs = [_judge_run(run, keeps, in_use, ttl_days) for folder in folders for run in _folders(folder, "run_")]
     runs = _ask(runs, under_way)
-    staying = {item.folder.parent for item in runs if item.kept}
-    targets = [_judge_target(folder, keeps, staying, ttl_days) for folder in _children(store.root / "targets", "tgt_")]
+    # A run behind a link may be wanted: its target stays.
+    staying = {item.folder.parent for item in runs if item.kept} | {link.parent for link in links}
+    targets = [_judge_target(folder, keeps, staying, ttl_days) for folder in folders]
     left = {item.folder.name for item in runs if item.kept}
+    staged = (folder for folder in _folders(store.root / ".tmp") if _STAGING.fullmatch(folder.name))
     return [
         *runs,
         *_ask(targets, under_way),
         *(_judge_sweep(store, sweep, left, ttl_days) for sweep in sweeps),
-        *(_judge_rest("trash", folder, TRASH_DAYS) for folder in _children(store.root / ".trash")),
-        *(_judge_rest("temporary", folder, _TEMPORARY_DAYS) for folder in _children(store.root / ".tmp")),
+        *(_judge_rest("trash", folder, TRASH_DAYS) for folder in _folders(store.root / ".trash")),
+        *(_judge_rest("temporary", folder, _TEMPORARY_DAYS) for folder in staged),
+        *(Item("link", link, _days_since(link.lstat().st_mtime), _IS_LINK) for link in links),
     ]
 
 
@@ -91,7 +105,9 @@ def collect_garbage(store: Store, items: Sequence[Item]) -> Collected:
     for item in items:
         if item.kept:
             continue
-        if item.kind in ("trash", "temporary"):
+        if not _is_folder(item.folder):  # it is gone since it was judged, or somebody put a link in its place
+            is_gone = False
+        elif item.kind in ("trash", "temporary"):
             shutil.rmtree(item.folder, ignore_errors=True)
             is_gone = not item.folder.exists()
         elif item.kind == "target":
@@ -180,14 +196,46 @@ def _recorded(folder: Path) -> float:
 
 def _newest_file(folder: Path) -> float:
     """Leases do not count: looking at a folder may have claimed it."""
-    paths = [path for path in _children(folder) if not path.name.startswith(("lease-", "run_"))]
-    return max((path.stat().st_mtime for path in paths), default=folder.stat().st_mtime)
+    with os.scandir(folder) as entries:
+        names = [entry for entry in entries if not entry.name.startswith(("lease-", "run_"))]
+        return max((entry.stat(follow_symlinks=False).st_mtime for entry in names), default=folder.lstat().st_mtime)
 
 
 def _days_since(moment: float) -> float:
     return (time.time() - moment) / _DAY_S
 
 
-def _children(folder: Path, prefix: str = "") -> Iterator[Path]:
-    if folder.is_dir():
-        yield from sorted(path for path in folder.iterdir() if path.name.startswith(prefix))
+def _is_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder itself, and neither a link to one nor below a link of the store's."""
+    return all(_is_plain_folder(each) for each in (path, *_above(path)))
+
+
+def _above(path: Path) -> Iterator[Path]:
+    """The folders of the store that hold ``path``, up to one of :data:`_FOLDERS`."""
+    for parent in path.parents:
+        yield parent
+        if parent.name in _FOLDERS:
+            return
+
+
+def _is_plain_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _folders(folder: Path, prefix: str = "") -> Iterator[Path]:
+    """The folders in ``folder``, links left out; none if ``folder`` is a link."""
+    if _is_plain_folder(folder):
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if entry.name.startswith(prefix)]
+            yield from sorted(Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False))
+
+
+def _links(store: Store) -> list[Path]:
+    """Every link where gc would look for a folder."""
+    tops = [store.root / name for name in _FOLDERS]
+    targets = _folders(store.root / "targets", "tgt_")
+    inside = [path for folder in (*tops, *targets) if _is_plain_folder(folder) for path in sorted(folder.iterdir())]
+    return [path for path in (*tops, *inside) if path.is_symlink()]

@@ -10,7 +10,7 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from lambda_hat.store.lease import Lease, LeaseHeld, Owner
 
 def new_trash(store: Store) -> Path:
     """A new folder in .trash, not made yet."""
-    return store.root / ".trash" / f"gc-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+    return store.trash_dir(f"gc-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}")
 
 
 def discard(store: Store, folder: Path, trash: Path, seen: tuple[int, ...]) -> bool:
@@ -85,17 +85,18 @@ class Restored(NamedTuple):
 
 def undo(store: Store, name: str | None = None) -> Restored:
     """Bring back what one `gc` moved: the last one, or the one whose folder in .trash begins with ``name``."""
-    folders = sorted((store.root / ".trash").glob(f"{name or 'gc-'}*"), key=lambda path: path.name)
+    trash = store.trash_dir("")
+    folders = sorted(_unlinked(trash, trash.glob(f"{name or 'gc-'}*")), key=lambda path: path.name)
     if not folders or (name is not None and len(folders) > 1):
         got = "nothing" if not folders else f"{len(folders)} that begin so"
-        raise StoreError(f"cannot undo: needs a folder of {store.root / '.trash'}, got {got}")
+        raise StoreError(f"cannot undo: needs a folder of {trash}, got {got}")
     trash, restored = folders[-1], Restored([], [])
     with explained("restore", trash):
-        for target in sorted(trash.glob("targets/tgt_*")):
+        for target in sorted(_unlinked(trash, trash.glob("targets/tgt_*"))):
             _restore_target(store, target, restored, trash)
-        for folder in sorted([*trash.glob("targets/tgt_*/run_*"), *trash.glob("sweeps/*")]):
+        for folder in sorted(_unlinked(trash, [*trash.glob("targets/tgt_*/run_*"), *trash.glob("sweeps/*")])):
             place = store.root / folder.relative_to(trash)
-            if place.exists():
+            if place.exists() or _is_linked(store.root, place):
                 restored.left.append(folder)
             else:
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,7 @@ def _restore_target(store: Store, folder: Path, restored: Restored, trash: Path)
     place = store.root / folder.relative_to(trash)
     if not names:
         return
-    if (place / "meta.json").exists():
+    if (place / "meta.json").exists() or _is_linked(store.root, place):
         restored.left.append(folder)
         return
     place.mkdir(parents=True, exist_ok=True)
@@ -129,6 +130,17 @@ def _restore_target(store: Store, folder: Path, restored: Restored, trash: Path)
         os.rename(folder / name, place / name)
     sync_dir(place)
     restored.folders.append(place)
+
+
+def _unlinked(top: Path, paths: Iterable[Path]) -> Iterator[Path]:
+    """Those to which no link below ``top`` leads: what is behind a link was never moved here."""
+    return (path for path in paths if not _is_linked(top, path))
+
+
+def _is_linked(top: Path, path: Path) -> bool:
+    """Whether ``path``, or a folder between it and ``top``, is a link."""
+    folders = [path, *path.parents]
+    return any(folder.is_symlink() for folder in folders[: folders.index(top)])
 
 
 @contextlib.contextmanager

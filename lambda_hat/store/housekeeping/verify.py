@@ -2,34 +2,37 @@
 
 | file | held against |
 |---|---|
+| JSON documents | the digest that each carries; one of format 1 has none, and is counted as unchecked |
 | a target's ``config.yaml`` | its id |
+| ``meta.json`` | dim and num_data are those of the arrays and of ``config.yaml`` |
 | ``data.npz``, ``params.npz`` | the sha256 in ``meta.json``, and the checksums inside |
 | a run's ``config.yaml`` and the config in ``analysis.json`` | its id, and that of its target |
-| ``trace.nc`` | the checksum of each block of every column; the LLC of its draws is that of ``analysis.json`` |
+| ``trace.nc`` | the sha256 in ``trace.json``; the estimate of its draws, made anew, is that of ``analysis.json`` |
 | ``carry-*.npz``, ``trace-*.npz`` | the checksums inside |
-| JSON documents | that they can be read |
+| ``.index/`` | its sha256, and a scan of the runs |
 
-What nothing vouches for, such as a digit of ``analysis.json`` that no draw determines, cannot be found damaged.
+Nothing vouches for logs, pictures and ``tables/``, which no estimate is made from.
 """
 
-import hashlib
-import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from lambda_hat.config.job import canonical, digest
 from lambda_hat.config.schema import Document
-from lambda_hat.store.files import StoreError, read_config, read_json, read_npz
-from lambda_hat.store.layout import Store
+from lambda_hat.store.checkpoint import read_checkpoint_file
+from lambda_hat.store.consistency import check_target, config_fault
+from lambda_hat.store.files import StoreError, explained, read_bytes, read_config, read_json
+from lambda_hat.store.housekeeping import run_faults
+from lambda_hat.store.index import changed_rows
+from lambda_hat.store.layout import Store, in_order_of_epochs
+from lambda_hat.store.seal import is_unsealed
+from lambda_hat.store.sweeps import read_manifest
+from lambda_hat.store.trace_digest import is_unchecked
 
-_OF_TARGET = ("model", "data", "teacher", "training")
-_OF_RUN = ("posterior", "sampler", "num_chains", "seed")
-_DOCUMENTS = ("status.json", "submitted.json")
-# Sums of the same draws on another machine differ in the last digits.
-_TOLERANCE = 1e-6
+# Folders with documents that are nobody's run.
+_BESIDE = ("pins", "promotion", "studies", "sweeps")
+_NO_FILE = "needs to be a file, got a link or a folder"
 
 
 class Damage(NamedTuple):
@@ -44,128 +47,190 @@ class Damage(NamedTuple):
     reason: str
 
 
-def verify(store: Store, progress: Callable[[str], None] = lambda line: None) -> Iterator[Damage]:
+@dataclass
+class Count:
+    """How much was checked.
+
+    Args:
+        targets, runs, files: Checked.
+        unchecked: Documents of format 1 and traces without a digest: what nothing but their content vouches for.
+    """
+
+    targets: int = 0
+    runs: int = 0
+    files: int = 0
+    unchecked: int = 0
+
+
+def verify(
+    store: Store, progress: Callable[[str], None] = lambda line: None, count: Count | None = None
+) -> Iterator[Damage]:
     """Check every target and every run; yields what is damaged.
 
     Args:
         store: What to check. Runs may be under way.
         progress: Called with the id of what is checked next.
+        count: Counts what was checked.
+
+    Raises:
+        StoreError: the store does not exist, or its folders cannot be read.
     """
-    for folder in sorted(store.root.glob("targets/tgt_*")):
+    count = count or Count()
+    targets = _listed(store.root / "targets", "tgt_") if "targets" in _names(store.root) else []
+    for folder in targets:
         progress(folder.name)
-        yield from _target(store, folder)
-    for ref in store.iter_runs():
-        progress(ref.run_id)
-        yield from _run(ref.folder)
+        count.targets += 1
+        if not folder.is_dir():
+            yield Damage(folder, "needs to be the folder of a target")
+            continue
+        runs = _listed(folder, "run_")
+        yield from _target(store, folder, count, is_used=any((run / "analysis.json").exists() for run in runs))
+        for run in runs:
+            progress(run.name)
+            count.runs += 1
+            yield from _run(run, count) if run.is_dir() else [Damage(run, "needs to be the folder of a run")]
+    yield from _beside(store, count)
 
 
-def _target(store: Store, folder: Path) -> Iterator[Damage]:
-    yield from _documents(folder)
-    meta_path = folder / "meta.json"
-    if not meta_path.exists():  # not built yet, or never will be
+def _names(folder: Path) -> list[str]:
+    with explained("read", folder):
+        return sorted(path.name for path in folder.iterdir())
+
+
+def _listed(folder: Path, prefix: str) -> list[Path]:
+    """The folders of targets or runs."""
+    return [folder / name for name in _names(folder) if name.startswith(prefix)]
+
+
+def _target(store: Store, folder: Path, count: Count, *, is_used: bool) -> Iterator[Damage]:
+    yield from _files(folder, count)
+    if not (folder / "meta.json").exists():  # not built yet, or never will be
+        if is_used or (_status(folder) or {}).get("state") == "finished":
+            yield Damage(folder / "meta.json", "is missing, though the target was built")
         return
-    yield from _checked(meta_path, lambda: store.load_target(folder.name) and None)
-    yield from _checked(folder / "config.yaml", lambda: _target_fault(folder, read_config(folder)))
+    if not (folder / "status.json").exists():
+        yield Damage(folder / "status.json", "is missing, though the target is built")
+    fault = config_fault(folder.name, _config(folder))
+    if fault is not None:
+        yield Damage(folder / "config.yaml", fault)
+        yield from _checked(folder / "meta.json", lambda: store.load_target(folder.name) and None)
+    else:
+        yield from _checked(folder / "meta.json", lambda: check_target(folder, store.load_target(folder.name)))
 
 
-def _target_fault(folder: Path, config: Document | None) -> str | None:
-    if config is None:
-        return "is missing"
-    found = "tgt_" + digest("target", {name: config[name] for name in _OF_TARGET})
-    return None if found == folder.name else f"its id is {found}: it is not the config that this target was made from"
-
-
-def _run(folder: Path) -> Iterator[Damage]:
-    yield from _documents(folder)
-    yield from _checked(folder / "config.yaml", lambda: _run_fault(folder, read_config(folder)))
-    analysis: Document | None = None
+def _run(folder: Path, count: Count) -> Iterator[Damage]:
+    yield from _files(folder, count)
+    yield from _checked(folder / "config.yaml", lambda: run_faults.config_fault(folder, read_config(folder)))
+    path = folder / "analysis.json"
     try:
-        analysis = read_json(folder / "analysis.json")
-    except StoreError as error:
-        yield Damage(folder / "analysis.json", str(error))
+        analysis = read_json(path)
+    except StoreError:  # named already
+        return
+    status = _status(folder)
+    if not (folder / "status.json").exists() and any(folder.glob("carry-*.npz")):
+        yield Damage(folder / "status.json", "is missing, though the run was begun")
     if analysis is not None:
-        found = analysis
-        yield from _checked(folder / "analysis.json", lambda: _analysis_fault(folder, found))
-        yield from _checked(folder / "trace.nc", lambda: _trace_fault(folder, found))
-    for path in sorted([*folder.glob("carry-*.npz"), *folder.glob("trace-*.npz")]):
-        yield from _checked(path, lambda path=path: _archive_fault(path))
+        yield from _checked(path, lambda: run_faults.analysis_fault(folder, analysis))
+        yield from _checked(path, lambda: _epochs_fault(folder, status or {}, analysis))
+        yield from _needed(folder, analysis)
+        if (folder / "trace.nc").exists():
+            count.unchecked += is_unchecked(folder / "trace.nc")
+            yield from _checked(folder / "trace.nc", lambda: run_faults.trace_fault(folder, analysis))
+    elif (status or {}).get("state") == "finished":
+        yield Damage(path, "is missing, though status.json says that the run is finished")
 
 
-def _run_fault(folder: Path, config: Document | None) -> str | None:
-    """Why ``config`` is not that of the run in ``folder``; a run that was never started may have none."""
-    if config is None:
-        return "is missing" if (folder / "analysis.json").exists() else None
-    target_config = _with_file_hashed(folder, {name: config[name] for name in _OF_TARGET})
-    target_id = folder.parent.name
-    if target_config is not None and "tgt_" + digest("target", target_config) != target_id:
-        return f"it is of target tgt_{digest('target', target_config)}, but stands in {target_id}"
-    sampler = str(config["sampler"]["_target_"]).split(".")[-2]
-    run_id = f"run_{sampler}_" + digest("run", {name: config[name] for name in _OF_RUN}, parents=[target_id])
-    return None if run_id == folder.name else f"its id is {run_id}: it is not the config that this run was made from"
+def _needed(folder: Path, analysis: Document) -> Iterator[Damage]:
+    """What a finished run has."""
+    names = ["trace.nc", *(["trace.json"] if "epoch" in analysis else [])]
+    for name in names:
+        if not (folder / name).exists():
+            yield Damage(folder / name, "is missing, though there is an analysis.json")
+    for pattern in ("carry-*.npz", "lease-*.json"):
+        if not any(folder.glob(pattern)):
+            yield Damage(folder / pattern, "is missing, though there is an analysis.json")
 
 
-def _with_file_hashed(folder: Path, config: Document) -> Document | None:
-    """``config`` as the target's id hashes it: a file of data by its bytes; None if these cannot be had.
-
-    The target says which bytes it was made from; the file itself may have moved since.
-    """
-    path = config["data"].get("path")
-    if path is None:
-        return config
-    hashed = (read_config(folder.parent) or {}).get("data", {}).get("path")
-    if hashed is None:
-        try:
-            hashed = "sha256:" + hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        except OSError:
-            return None
-    return {**config, "data": {**config["data"], "path": hashed}}
-
-
-def _analysis_fault(folder: Path, analysis: Document) -> str | None:
-    if (analysis["run_id"], analysis["target_id"]) != (folder.name, folder.parent.name):
-        return f"it is the analysis of {analysis['target_id']}/{analysis['run_id']}"
-    return _run_fault(folder, canonical(analysis["config"]))
+def _files(folder: Path, count: Count) -> Iterator[Damage]:
+    """Each file of a target or a run by itself."""
+    for name in _names(folder):
+        path = folder / name
+        if name.startswith(("run_", ".")) or name == "diagnostics":
+            continue
+        count.files += 1
+        if not _is_file(path):
+            if path.exists() or path.is_symlink():  # else its run has gone on meanwhile
+                yield Damage(path, _NO_FILE)
+        elif path.suffix == ".json":
+            yield from _document(path, count)
+        elif path.suffix == ".npz" and name not in ("data.npz", "params.npz"):  # meta.json vouches for these
+            yield from _checked(path, lambda path=path: _archive_fault(path))
 
 
-def _trace_fault(folder: Path, analysis: Document) -> str | None:
-    from lambda_hat.estimation.statistics import llc_draws
-    from lambda_hat.estimation.trace import averaged_loss
-    from lambda_hat.store.trace_file import read_trace_file
+def _beside(store: Store, count: Count) -> Iterator[Damage]:
+    """Documents beside the targets, and the index."""
+    for folder in _BESIDE:
+        for path in sorted((store.root / folder).rglob("*.json")):
+            count.files += 1
+            yield from _document(path, count) if _is_file(path) else [Damage(path, _NO_FILE)]
+    for name in _names(store.root / "sweeps") if (store.root / "sweeps").is_dir() else []:
+        yield from _checked(store.root / "sweeps" / name / "manifest.json", lambda name=name: _sweep_fault(store, name))
+    index = store.root / ".index"
+    if index.is_dir():
+        count.files += len(_names(index))
+        yield from _document(index / "sweeps.json", Count())
+        yield from _checked(index / "runs.parquet", lambda: "; ".join(changed_rows(store)) or None)
 
-    if not (folder / "trace.nc").exists():
-        return "is missing, though there is an analysis.json"
-    for name, is_sound in _columns(folder / "trace.nc"):
-        if not is_sound:
-            return f"its coordinate {name} does not count from 0"
-    loss = averaged_loss(read_trace_file(folder / "trace.nc").trace)[:, : analysis["progress"]["draws"]]
-    if analysis["llc"] is None or loss.shape[1] < analysis["progress"]["draws"]:
-        return None if analysis["llc"] is None else f"it has {loss.shape[1]} draws, fewer than analysis.json used"
-    llc = float(llc_draws(loss, analysis["nbeta"], analysis["loss_at_w0"]).mean())
-    if math.isclose(llc, analysis["llc"], rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
+
+def _sweep_fault(store: Store, name: str) -> str | None:
+    runs = read_manifest(store.sweep_dir(name)).runs
+    for run_id, run in runs.items():
+        folder = store.run_dir(run.target, run_id)
+        if (folder / "config.yaml").exists() and not (folder / "submitted.json").exists():
+            return f"it submitted {run_id}, which has no submitted.json"
+    return None
+
+
+def _document(path: Path, count: Count) -> Iterator[Damage]:
+    """A JSON document by its seal."""
+    damages = list(_checked(path, lambda: _document_fault(path)))
+    yield from damages
+    if not damages:
+        count.unchecked += is_unsealed(read_bytes(path) or b"{}")
+
+
+def _document_fault(path: Path) -> None:
+    read_json(path)
+
+
+def _epochs_fault(folder: Path, status: Document, analysis: Document) -> None:
+    in_order_of_epochs(folder, status, analysis)
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _status(folder: Path) -> Document | None:
+    try:
+        return read_json(folder / "status.json")
+    except StoreError:  # named already
         return None
-    return f"the LLC of its draws is {llc:.8g}, but analysis.json says {analysis['llc']:.8g}: one of them was changed"
 
 
-def _columns(path: Path) -> Iterator[tuple[str, bool]]:
-    """Every variable, read whole; coordinates have no checksum, but are known: 0, 1, 2, ..."""
-    import h5netcdf
-
-    with h5netcdf.File(path, "r") as file:
-        for group in file.groups.values():
-            for name, variable in group.variables.items():
-                values = variable[...]
-                yield name, name not in group.dimensions or bool((values == np.arange(len(values))).all())
+def _config(folder: Path) -> Document | None:
+    try:
+        return read_config(folder)
+    except StoreError:  # it says what it found instead
+        return {}
 
 
 def _archive_fault(path: Path) -> str | None:
     if path.exists():  # else its run has gone on meanwhile
-        read_npz(path)
+        for name in read_checkpoint_file(path).meta.get("trace_files", []):
+            if not (path.parent / name).exists() and path.exists():
+                return f"it needs {name}, which is missing"
     return None
-
-
-def _documents(folder: Path) -> Iterator[Damage]:
-    for name in _DOCUMENTS:
-        yield from _checked(folder / name, lambda name=name: read_json(folder / name) and None)
 
 
 def _checked(path: Path, fault: Callable[[], Any]) -> Iterator[Damage]:

@@ -15,7 +15,7 @@ from lambda_hat.store.housekeeping.pins import pin
 from lambda_hat.store.housekeeping.trash import undo
 from lambda_hat.store.layout import write_status
 from lambda_hat.store.lease import Lease, LeaseLost, Owner, lease_path
-from tests.shelf import DAY, OLD, Shelf, at, finish, submit
+from tests.shelf import DAY, OLD, Shelf, age_sweep, at, finish, submit
 
 
 @pytest.fixture
@@ -37,10 +37,6 @@ def _drive(shelf: Shelf, number: int) -> None:
     submit([shelf.jobs[number]], shelf.store)
     age_sweep(shelf)
     Lease.claim(shelf.store.sweep_dir("dev-0"), elsewhere())
-
-
-def age_sweep(shelf: Shelf) -> None:
-    os.utime(shelf.store.sweep_dir("dev-0") / "manifest.json", (OLD, OLD))
 
 
 def _ask_for(shelf: Shelf, number: int) -> None:
@@ -209,11 +205,15 @@ def test_an_owner_whose_run_was_taken_away_stops(shelf: Shelf) -> None:
 
 
 def test_the_trash_is_emptied_late_and_temporary_files_soon(shelf: Shelf) -> None:
-    ages = {".trash/old": TRASH_DAYS + 1, ".trash/young": TRASH_DAYS - 1, ".tmp/old": 2.0, ".tmp/young": 0.5}
+    old, young = "0123456789abcdef" * 2, "f" * 32
+    ages = {".trash/old": TRASH_DAYS + 1, ".trash/young": TRASH_DAYS - 1, f".tmp/{old}": 2.0, f".tmp/{young}": 0.5}
+    ages |= {".tmp/notes": 2.0, f".tmp/{old}-kept": 2.0}  # no names of ours
     for name, days in ages.items():
         (shelf.store.root / name).mkdir(parents=True)
         then = time.time() - days * DAY
         os.utime(shelf.store.root / name, (then, then))
     collect_garbage(shelf.store, shelf.items(days=1000))
-    assert [name for name in ages if (shelf.store.root / name).exists()] == [".trash/young", ".tmp/young"]
+    assert [name for name in ages if (shelf.store.root / name).exists()] == [
+        ".trash/young", f".tmp/{young}", ".tmp/notes", f".tmp/{old}-kept",
+    ]  # fmt: skip
     assert len(list(shelf.store.root.glob("targets/*/run_*"))) == 8
