@@ -1,6 +1,8 @@
 """What SLURM takes, refuses, or takes and never starts: presets, and limits of users, QOS, accounts and partitions."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +83,15 @@ def test_limits_that_accounting_enforces_are_kept_and_states_outlive_the_control
     user = accounted_user
     short = [{**SHORT, "seed": seed} for seed in range(4)]
 
-    def set_limit(kind: str, name: str, limit: str, number: int) -> None:
+    @contextlib.contextmanager
+    def limited(kind: str, name: str, limit: str, number: int) -> Iterator[None]:
+        """While the block lasts, the controller keeps a limit."""
+        shown = f"{limit.replace('PerUser', 'PU')}={number}"
         accounted_lab.run("sacctmgr", "-i", "modify", kind, name, "set", f"{limit}={number}")
-        shown = f"{limit.removesuffix('PerUser')}=" + ("N" if number < 0 else str(number))
-        user.until(lambda: shown in user.slurm("scontrol", "show", "assoc_mgr").replace("SubmitJobsPU", "SubmitJobs"))
+        user.until(lambda: shown in user.slurm("scontrol", "show", "assoc_mgr"))
+        yield
+        accounted_lab.run("sacctmgr", "-i", "modify", kind, name, "set", f"{limit}=-1")
+        user.until(lambda: shown not in user.slurm("scontrol", "show", "assoc_mgr"))
 
     def refused(*jobs: dict[str, Any], **launcher: Any) -> str:
         driver = user.start(*jobs, wait=False, launcher=launcher)
@@ -92,24 +99,20 @@ def test_limits_that_accounting_enforces_are_kept_and_states_outlive_the_control
         assert driver.returncode == 1
         return err
 
-    set_limit("user", "root", "MaxSubmitJobs", 2)
-    assert "wait: needs to be true" in refused(*short)
-    set_limit("user", "root", "MaxSubmitJobs", -1)
+    with limited("user", "root", "MaxSubmitJobs", 2):
+        assert "wait: needs to be true" in refused(*short)
 
-    held = {"account": "lab", "additional_parameters": {"hold": True}}
-    set_limit("account", "lab", "GrpSubmitJobs", 3)
-    err = refused(*short, **held)
-    assert "AssocGrpSubmitJobsLimit" in err
-    assert [len(array.elements) for array in user.manifest().arrays] == [1, 2]
-    code, out, _ = user.command("cancel", "s")
-    assert (code, out) == (0, "s: 2 runs were cancelled\n")
-    set_limit("account", "lab", "GrpSubmitJobs", -1)
+    with limited("account", "lab", "GrpSubmitJobs", 3):
+        err = refused(*short, account="lab", additional_parameters={"hold": True})
+        assert "AssocGrpSubmitJobsLimit" in err
+        assert [len(array.elements) for array in user.manifest().arrays] == [1, 2]
+        code, out, _ = user.command("cancel", "s")
+        assert (code, out) == (0, "s: 2 runs were cancelled\n")
 
-    set_limit("qos", "normal", "MaxSubmitJobsPerUser", 2)
-    conditions = user.submit(*short)
-    assert {condition.state for condition in conditions.values()} == {"finished"}
-    assert all(len(array.elements) <= 2 for array in user.manifest().arrays)
-    set_limit("qos", "normal", "MaxSubmitJobsPerUser", -1)
+    with limited("qos", "normal", "MaxSubmitJobsPerUser", 2):
+        conditions = user.submit(*short)
+        assert {condition.state for condition in conditions.values()} == {"finished"}
+        assert all(len(array.elements) <= 2 for array in user.manifest().arrays)
 
     long = user.job(**LONG)
     driver = user.start(LONG, name="cancelled", wait=False)
