@@ -44,7 +44,7 @@ ENTRIES = ("lambda_hat.config", "lambda_hat.sample", "lambda_hat.build", "hydra_
 ONLY_IN = {
     "submitit": ("lambda_hat.launch",),
     "optuna": ("lambda_hat.launch",),
-    "sqlalchemy": ("lambda_hat.launch.tuning.database",),
+    "sqlalchemy": ("lambda_hat.launch.tuning.database", "lambda_hat.launch.tuning.url"),
     "arviz_base": ("lambda_hat.report.plots",),
     "arviz_stats": ("lambda_hat.estimation.diagnostics", "lambda_hat.report.plots"),
     "arviz_plots": ("lambda_hat.report.plots",),
