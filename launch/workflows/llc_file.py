@@ -193,7 +193,7 @@ def _sentence(loc: tuple[int | str, ...], item: Any) -> str:
         schemas = {"targets": TargetEntry, "samplers": SamplerEntry, "hydra": HydraEntry}
         schema = schemas.get(str(loc[0]), Workflow) if len(loc) > 1 else Workflow
         near = near_miss(str(item["loc"][-1]), [one.name for one in fields(schema)])
-        return f"{key}: no such key{near}; {'the keys are' if schema is Workflow else 'it has'} {_names(schema)}"
+        return f"{key}: no such key; {'the keys are' if schema is Workflow else 'it has'} {_names(schema)}{near}"
     if item["type"] == "missing":
         return f"{key}: is missing"
     message = item["msg"][:1].lower() + item["msg"][1:]

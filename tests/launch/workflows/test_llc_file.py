@@ -85,7 +85,10 @@ def changed(*path: Any, value: Any) -> dict[str, Any]:
 TYPOS = [
     (("targets", 1, "overrides", "xyz"), 3, "targets[1].overrides.xyz: no such key; needs one of model, data"),
     (("targets", 1, "overrides", "model.widhts"), [3], "targets[1].overrides.model.widhts: no such key; model has dim"),
-    (("targets", 1, "modle"), "x", "targets[1].modle: no such key; it has model, data, teacher, seed, overrides"),
+    (
+        ("targets", 1, "modle"), "x",
+        "targets[1].modle: no such key; it has model, data, teacher, seed, overrides; did you mean model?",
+    ),
     (("targets", 0, "model"), "quadratc", "targets[0].model: needs one of base,"),
     (("targets", 0, "data"), 3, "targets[0].data: input should be a valid string, got 3"),
     (("targets", 0, "seed"), -1, "targets[0].seed: input should be greater than or equal to 0, got -1"),
@@ -101,7 +104,7 @@ TYPOS = [
     (("experimnt",), "x", "experimnt: no such key; the keys are experiment,"),
     (("targets",), [], "targets: "),
     (("hydra", "launcher", "partitoin"), "x", "hydra.launcher: "),
-    (("hydra", "luancher"), {}, "hydra.luancher: no such key; it has launcher"),
+    (("hydra", "luancher"), {}, "hydra.luancher: no such key; it has launcher; did you mean launcher?"),
 ]  # fmt: skip
 
 
