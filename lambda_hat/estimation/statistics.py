@@ -225,9 +225,8 @@ def _bias(x: Draws, trace: Trace, setting: Setting, ess: float) -> Bias | None:
         coarse = llc_draws(coarse_loss, setting.nbeta, setting.loss_at_w0), _column(trace, "coarse_virial")
         return from_companions(x, virial, coarse, setting.dim)
     # A run that was begun before work was recorded does not know that of its first draws; any other gap is a failure.
-    is_begun = ~np.isnan(work).any(axis=0)
-    first = int(np.argmax(is_begun))
-    is_known = bool(is_begun.any()) and (first == 0 or bool(np.isnan(work[:, first:]).any()))
+    begun = np.flatnonzero(~np.isnan(work).any(axis=0))
+    is_known = begun.size > 0 and (begun[0] == 0 or bool(np.isnan(work[:, begun[0] :]).any()))
     return from_work(x, virial, work, ess, setting.dim) if is_known else None
 
 
