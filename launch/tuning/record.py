@@ -55,7 +55,8 @@ def make_identity(store: Store) -> Document:
     path = store.root / "studies" / _IDENTITY
     if not path.exists():
         draft = temporary_name(path)
-        write_json(draft, {"schema": SCHEMA, "id": uuid.uuid4().hex, "root": str(store.root), "host": gethostname()})
+        identity = {"schema": SCHEMA, "id": uuid.uuid4().hex, "root": str(store.root), "host": gethostname()}
+        write_json(draft, identity, place=path)
         try:
             os.link(draft, path)  # unlike a rename, it never replaces another driver's
             draft.unlink()
@@ -63,9 +64,9 @@ def make_identity(store: Store) -> Document:
             draft.unlink()
         except OSError:  # no hard links here
             draft.replace(path)
-    identity = store_identity(store)
-    assert identity is not None
-    return identity
+    made = store_identity(store)
+    assert made is not None
+    return made
 
 
 def write_reference(folder: Path, analysis: Node) -> Reference | None:

@@ -116,6 +116,7 @@ def test_du_counts_every_byte_once(shelf: Shelf) -> None:
 
 
 def test_commands_on_an_empty_store_say_so(store_root: Path) -> None:
+    store_root.mkdir()
     for command in ("ls", "du", "gc", "verify"):
         done = CliRunner().invoke(app, ["artifacts", command, "--store", str(store_root)])
         assert done.exit_code == 0, done.stderr
