@@ -78,7 +78,7 @@ def make_problem(
     traits = chosen.traits
     setting = Setting(
         nbeta, gamma, target.dim, target.num_data, loss_at_w0, built.report, chosen.num_warmup, traits.batch_size,
-        traits.bias_knob, traits.noise_gain,
+        traits.bias_knob, traits.noise_gain, traits.columns,
     )  # fmt: skip
     return Problem(where, setting, job.model.exact_llc(nbeta, gamma, built.report)), chosen
 

@@ -56,5 +56,5 @@ def _parsed(url: str) -> URL | None:
 
 def dashboard_line(url: str) -> str:
     """How to look at the studies in a browser."""
-    packages = "optuna-dashboard" if url.startswith("sqlite") else "optuna-dashboard 'lambda-hat[postgres]'"
+    packages = "optuna-dashboard" if url.startswith("sqlite") else "optuna-dashboard 'psycopg[binary]'"
     return f"dashboard: optuna-dashboard {shlex.quote(masked(url))}   (pip install {packages})"
