@@ -123,7 +123,7 @@ FAULTS = {
     "seeds=1": "seeds: no such key; the keys are budget, data",
     "sampler.step_size=abc": "sampler.step_size: input should be a valid number",
     "sampler.step_size=-1": "sampler.step_size: input should be greater than 0, got -1",
-    "sampler=hcm": "sampler: needs one of adjusted_mclmc, chees_hmc, hmc,",
+    "sampler=hcm": "sampler: needs one of adjusted_mclmc, chees_hmc, gibbs, hmc,",
     "hydra/launcher=slrum": "hydra/launcher: needs one of ",
     "sampler=hmc,sgld": "one key has several values: add -m",
     "model.curvatures=[1,2": "model.curvatures=[1,2: needs the form key=value",
