@@ -15,7 +15,7 @@ from lambda_hat.cli.single import sample
 from lambda_hat.config.job import config_dir
 from lambda_hat.config.schema import ConfigError
 from lambda_hat.estimation.statistics import Setting
-from lambda_hat.estimation.trace import COLUMNS
+from lambda_hat.estimation.trace import COLUMNS, averaged_loss
 from lambda_hat.store.files import read_json
 from lambda_hat.store.layout import Store
 from lambda_hat.store.trace_file import write_trace_file
@@ -29,7 +29,7 @@ def run(store_root: Path) -> Path:
     job = make_job(store_root)
     rng = np.random.default_rng(0)
     trace = {name: rng.normal(size=(3, 20)) for name in COLUMNS}
-    known = {"loss_at_w0": 0.0, "llc": float(trace["loss"].mean())}
+    known = {"loss_at_w0": 0.0, "llc": float(averaged_loss(trace).mean())}
     folder = finish(job, Store(store_root), progress={"draws": 20, "gradients": 1, "seconds": 1.0}, **known)
     setting = Setting(nbeta=1.0, gamma=1.0, dim=4, num_data=10, loss_at_w0=0.0, report={})
     write_trace_file(folder / "trace.nc", trace, trace, setting, {})
