@@ -67,7 +67,7 @@ def test_truncated_entries_of_the_compilation_cache_are_mended(user: User) -> No
 
 
 def test_without_waiting_the_elements_have_a_pool_that_outlives_the_driver(user: User) -> None:
-    jobs = [LONG, SHORT]
+    jobs = [{**LONG, "budget": {"draws": 200}}, SHORT]
     driver = user.start(*jobs, wait=False, launcher={"array_parallelism": 1})
     driver.communicate(timeout=60)
     assert driver.returncode == 0
