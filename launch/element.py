@@ -30,7 +30,7 @@ from lambda_hat.report.pictures import draw_missing
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.sampling.devices import one_a_core
 from lambda_hat.store.layout import Store, StoreError, read_config, write_status
-from lambda_hat.store.lease import LeaseLost, is_held
+from lambda_hat.store.lease import LeaseLost, is_held_by_another
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: started again, it goes on
@@ -151,7 +151,7 @@ class _Recorded:
 
     def _write(self, state: str, **more: Any) -> None:
         self.state = state
-        if is_held(self.folder):  # by a newer owner, whose status it is now
+        if is_held_by_another(self.folder):  # whose status it is now
             return
         try:
             _write(self.folder, state, started=self._started, ended=time.time(), **more)

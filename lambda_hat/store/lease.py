@@ -107,6 +107,14 @@ def is_held(folder: Path, patience: float = STALE_SECONDS) -> bool:
     return owner_lives(seen.owner, time.time() - seen.beat, patience=patience)
 
 
+def is_held_by_another(folder: Path) -> bool:
+    """Whether another process works in ``folder``; a lease that this one could not release does not count."""
+    seen, here = newest_lease(folder), Owner.current()
+    owner = None if seen is None else seen.owner
+    is_own = owner is not None and (owner.machine, owner.pid) == (here.machine, here.pid)
+    return not is_own and is_held(folder)
+
+
 def process_here(folder: Path) -> int | None:
     """The id of the process of this machine that works in ``folder``, unless it is this process; else None."""
     seen, here = newest_lease(folder), Owner.current()

@@ -22,6 +22,7 @@ from lambda_hat.store.lease import (
     LeaseHeld,
     LeaseLost,
     Owner,
+    is_held_by_another,
     lease_path,
     newest_lease,
 )
@@ -253,3 +254,12 @@ def test_what_killed_writers_left_is_removed_in_time(tmp_path: Path) -> None:
 
 def test_several_beats_may_be_missed() -> None:
     assert HEARTBEAT_SECONDS * 10 <= STALE_SECONDS
+
+
+@pytest.mark.parametrize(("owner", "is_another"), [(Owner.current(), False), (ELSEWHERE, True)])
+def test_a_lease_that_this_process_could_not_release_is_not_anothers(
+    tmp_path: Path, owner: Owner, is_another: bool
+) -> None:
+    """Sees a run whose store became read-only take its own lease for a newer owner's, and say no cause."""
+    Lease.claim(tmp_path, owner)
+    assert is_held_by_another(tmp_path) == is_another
