@@ -1,5 +1,6 @@
 """A run whose owner was stopped beyond its lease: when it wakes, its failure is no news of the run any more."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def test_a_failure_of_an_owner_that_was_replaced_is_not_recorded(
 def test_an_element_does_not_speak_over_the_owner_at_work(store_root: Path) -> None:
     job, store = make_job(store_root), Store(store_root)
     folder = store.run_dir(job.target_id, job.run_id)
-    with Lease.claim(folder, Owner.current()) as lease:
+    another = dataclasses.replace(Owner.current(), machine="another boot", pid=1)
+    with Lease.claim(folder, another) as lease:
         write_status(folder, lease, state="running")
         with _Recorded(folder, Stop()):
             raise RunError("a file was gone")
