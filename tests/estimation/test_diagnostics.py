@@ -74,9 +74,9 @@ def test_a_run_publishes_its_trace_and_its_estimate_without_arviz_pandas_or_matp
             names = ("arviz_base", "arviz_stats", "arviz_plots", "pandas", "xarray", "matplotlib", "scipy.stats")
             return [name for name in names if name in sys.modules]
 
-        def watched(directory, *rest):
-            print(json.dumps([(directory / "trace.nc").exists(), heavy()]))
-            return publish(directory, *rest)
+        def watched(lease, *rest):
+            print(json.dumps([(lease.folder / "trace.nc").exists(), heavy()]))
+            return publish(lease, *rest)
 
         publish, results.publish = results.publish, watched
         job = parse_job(json.loads(sys.argv[1]))

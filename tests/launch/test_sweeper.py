@@ -153,7 +153,7 @@ def test_a_value_may_be_of_swept_presets_only(sweep: Sweep, cluster: Cluster) ->
 @pytest.mark.parametrize(
     ("argument", "sentence"),
     [
-        ("sampler=hmc,hcm", "sampler: needs one of adjusted_mclmc, chees_hmc, hmc,"),
+        ("sampler=hmc,hcm", "sampler: needs one of adjusted_mclmc, chees_hmc, gibbs, hmc,"),
         ("wait=true,false", "wait: needs one value for the whole sweep, got True, False"),
         ("dry_run=3", "dry_run: needs true or false, got 3"),
         ("store.experiment=a,b", "store.experiment: needs one value for the whole sweep, got a, b"),
