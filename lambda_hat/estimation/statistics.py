@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -66,6 +66,12 @@ class Setting:
     bias_knob: str | None = None
     noise_gain: float = 0.0
     columns: frozenset[str] = frozenset()
+
+    @classmethod
+    def of_analysis(cls, analysis: Mapping[str, Any]) -> Self:
+        """What analysis.json keeps of it, which is all that the numbers of an estimate need."""
+        names = ("nbeta", "gamma", "dim", "num_data", "loss_at_w0")
+        return cls(**{name: analysis[name] for name in names}, report=analysis["target_report"])
 
 
 class Importance(NamedTuple):

@@ -64,7 +64,7 @@ def measured(analysis: Node, folder: Path, budget: Budget) -> Measured:
             analysis["llc"], analysis["llc_mcse"], whole, analysis["fge"], verdict["reliable"], verdict["reasons"]
         )
     trace = read_trace_file(folder / "trace.nc").trace
-    found = estimate({name: column[:, :draws] for name, column in trace.items()}, _setting(analysis))
+    found = estimate({name: column[:, :draws] for name, column in trace.items()}, Setting.of_analysis(analysis))
     numbers = found.to_dict()
     # Exact, since every draw's own gradients are in the trace; seconds are known at the ends of chunks only.
     gradients = whole.gradients - int(trace["gradients"][:, draws : whole.draws].sum())
@@ -91,7 +91,7 @@ def rungs(analysis: Node, folder: Path, budget: Budget, value: "Valued") -> dict
     if not ends:
         return {}
     loss = read_loss(folder / "trace.nc")
-    setting = _setting(analysis)
+    setting = Setting.of_analysis(analysis)
     return {part: value.of(*quick_llc(loss[:, :draws], setting)) for part, draws in ends.items()}
 
 
@@ -149,17 +149,6 @@ def _seconds(analysis: Node, draws: int) -> float:
             share = (draws - before.draws) / (after.draws - before.draws)
             return before.seconds + share * (after.seconds - before.seconds)
     return rows[-1].seconds
-
-
-def _setting(analysis: Node) -> Setting:
-    return Setting(
-        nbeta=analysis["nbeta"],
-        gamma=analysis["gamma"],
-        dim=analysis["dim"],
-        num_data=analysis["num_data"],
-        loss_at_w0=analysis["loss_at_w0"],
-        report=analysis["target_report"],
-    )
 
 
 __all__ = ["NUM_RUNGS", "Cost", "Measured", "Valued", "measured", "own_draws", "rung_reached", "rungs"]

@@ -81,15 +81,7 @@ def trace_fault(folder: Path, analysis: Document) -> str | None:
 
 def _estimate_fault(trace: Trace, analysis: Document) -> str | None:
     """Estimates anew. How errors are estimated changes with the code, so they are held against the same version's."""
-    setting = Setting(
-        nbeta=analysis["nbeta"],
-        gamma=analysis["gamma"],
-        dim=analysis["dim"],
-        num_data=analysis["num_data"],
-        loss_at_w0=analysis["loss_at_w0"],
-        report=analysis["target_report"],
-    )
-    found = dataclasses.asdict(measure(trace, setting))
+    found = dataclasses.asdict(measure(trace, Setting.of_analysis(analysis)))
     same_code = "epoch" in analysis and analysis["provenance"]["versions"]["lambda-hat"] == version("lambda-hat")
     for name in (*_MEANS, *_ERRORS) if same_code else _MEANS:
         if not _agree(found[name], analysis[name]):
