@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.hang import HANG
 from tests.slurm.lab import LabError, install
 
 _USER = "lab"
@@ -64,7 +65,7 @@ class Postgres:
                 cwd=self.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         question = [self._binary("pg_isready"), "-q", "-h", str(self.root)]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANG
         while subprocess.run(question, check=False).returncode:
             if time.monotonic() > deadline or self._server.poll() is not None:
                 raise LabError(f"PostgreSQL did not come up: {(self.root / 'log').read_text()[-2000:]}")

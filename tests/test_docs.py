@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hang import HANG
 from tests.jobs import warm_store
 from tests.test_import_rule import MAY_IMPORT
 
@@ -45,7 +46,7 @@ def test_the_commands_of_a_page_run(page: Path, readers_folder: Path) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANG,
         )
         assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
 

@@ -171,7 +171,7 @@ def loaded(program: str, libraries: tuple[str, ...]) -> list[str]:
     """Those of ``libraries`` that a fresh interpreter holds after ``program``."""
     report = f"\nimport sys; print('loaded:', *[name for name in {libraries!r} if name in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", program + report], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program + report], cwd=ROOT, capture_output=True, text=True, timeout=HANG
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.rpartition("loaded:")[2].split()
@@ -197,6 +197,7 @@ def test_planning_loads_no_library_that_only_some_runs_need() -> None:
 def test_help_imports_no_jax(entry: str) -> None:
     program = f"""
 import runpy, sys
+from tests.hang import HANG
 sys.argv = ["{entry}", "--help"]
 try:
     runpy.run_module("{entry}", run_name="__main__")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hang import HANG
 from tests.launch.in_the_way import WAYS, put, sweep_through_every_door
 from tests.launch.test_older_elements import start_queued_element
 
@@ -26,7 +27,7 @@ LOCKS = ["requirements.lock", "requirements-cuda.lock"]
 def run(*words: str | Path, cwd: Path) -> str:
     """Run a command without this process's paths; its stdout."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(list(map(str, words)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(list(map(str, words)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hang import HANG
 from tests.jobs import warm_store
 
 TARGET = ("model=quadratic", "model.curvatures=[0.01,0.1,1,10]", "data.n=5000")
@@ -31,7 +32,7 @@ def test_the_tour(tmp_path: Path) -> None:
     def run(*command: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", *command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(_CHECKOUT)},
-            capture_output=True, text=True, timeout=300,
+            capture_output=True, text=True, timeout=HANG,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -43,6 +43,7 @@ SLOWER_LOOKERS = {
 }
 PROGRAM = """
 import runpy, sys
+from tests.hang import HANG
 sys.argv = ["lambda-hat", *{arguments!r}]
 try:
     runpy.run_module("lambda_hat.cli", run_name="__main__")
@@ -79,7 +80,7 @@ def test_a_looker_loads_no_jax_and_nothing_that_the_store_names(folder: Path, co
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(arguments=LOOKERS[command])],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=HANG,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stdout.rpartition("loaded:")[2].split()

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.hang import HANG
+
 SMALL = ("model=quadratic", "model.dim=3", "sampler=hmc", "sampler.num_warmup=20", "budget=draws", "store.plots=none")
 
 
 def command(cwd: Path, *arguments: str, shell: str = "") -> subprocess.CompletedProcess[str]:
     """``python -m lambda_hat.sample`` in a process of its own, after the ``shell`` lines."""
     words = ["bash", "-c", f'{shell} exec "$@"', "bash", sys.executable, "-m", "lambda_hat.sample", *arguments]
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=HANG, check=False)
 
 
 def sentence_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -98,7 +100,7 @@ def test_ctrl_c_commits_and_says_how_to_go_on(warm_store: Path) -> None:
         if "sampling" in line or "warmup" in line:
             break
     os.kill(process.pid, signal.SIGINT)
-    rest = process.communicate(timeout=120)[1]
+    rest = process.communicate(timeout=HANG)[1]
     assert process.returncode not in (0, None)
     assert "The same command resumes it" in rest
     assert list(warm_store.glob("targets/*/run_*/carry-*.npz"))

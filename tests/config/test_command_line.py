@@ -228,9 +228,10 @@ main()
 heavy = [name for name in ("blackjax", "pandas", "arviz_stats", "optuna", "submitit") if name in sys.modules]
 assert not heavy, heavy
 from jax._src import xla_bridge
+from tests.hang import HANG
 assert not xla_bridge.backends_are_initialized()
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     assert "found, not made again" in done.stdout
 

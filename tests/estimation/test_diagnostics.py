@@ -17,7 +17,7 @@ from tests.jobs import job_config
 def python(program: str, *arguments: str) -> str:
     """What a fresh interpreter prints."""
     command = [sys.executable, "-c", textwrap.dedent(program), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -52,6 +52,7 @@ from lambda_hat.estimation.diagnostics import array_stats
 numbers = diagnostics(array_stats())
 alone = [name for name in {heavy} if name in sys.modules]
 import arviz_plots, arviz_stats, scipy.signal, scipy.stats
+from tests.hang import HANG
 whole = [arviz_stats.summary, arviz_stats.base.array_stats.ess, scipy.stats.rankdata, scipy.signal.convolve]
 print(json.dumps([numbers, alone, [function.__module__.partition(".")[0] for function in whole]]))
 """

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.hang import HANG
 from tests.jobs import warm_store
 
 RAISES = "raise RuntimeError('the file of the user was imported')\n"
@@ -41,7 +42,7 @@ def run(python: Path | str, folder: Path, *words: str, path: Path | None = None)
     if path is not None:
         environment["PYTHONPATH"] = str(path)
     done = subprocess.run(
-        [str(python), "-m", *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
+        [str(python), "-m", *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=HANG
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -65,7 +66,7 @@ def sweep_through_every_door(python: Path | str, folder: Path, path: Path | None
     run(python, folder, "lambda_hat.cli", "retry", "here", "--finished", path=path)
     assert states_of("here", python, folder, path) == {"finished"}
     run(python, folder, "lambda_hat.sample", "-m", *SMALL, "seed=2", "wait=false", "store.experiment=away", path=path)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANG
     while (found := states_of("away", python, folder, path)) <= {"queued", "running"}:
         assert time.monotonic() < deadline
     assert found == {"finished"}

@@ -10,6 +10,7 @@ from lambda_hat.launch.plan import plan_jobs
 from lambda_hat.launch.submit import enter_here, freeze, manifest_of, pack
 from lambda_hat.store.layout import Store
 from lambda_hat.store.runs import finished
+from tests.hang import HANG
 from tests.jobs import HMC, make_job
 from tests.launch.drive import LOCAL, backend
 
@@ -32,7 +33,7 @@ def start_queued_element(python: Path | str, folder: Path, path: Path | None = N
     environment |= {} if path is None else {"PYTHONPATH": str(path)}
     done = subprocess.run(
         [str(python), "-u", "-m", "submitit.core._submit", str(queue)],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=HANG,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert finished(store, job.target_id, job.run_id, job.budget) is not None
@@ -44,5 +45,5 @@ def test_they_start_from_a_checkout(tmp_path: Path) -> None:
 
 def test_a_driver_of_that_version_still_finds_its_workers() -> None:
     command = [sys.executable, "-m", "launch.worker", "nowhere"]
-    done = subprocess.run(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    done = subprocess.run(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, timeout=HANG)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

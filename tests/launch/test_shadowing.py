@@ -11,6 +11,7 @@ from tests.launch.in_the_way import WAYS, put, run, sweep, sweep_through_every_d
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow  # a wheel's user meets it every day, in test_packaging
 def test_every_door_with_both_in_the_way(tmp_path: Path) -> None:
     sweep_through_every_door(sys.executable, put(tmp_path, WAYS[-1]), CHECKOUT)
 

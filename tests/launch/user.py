@@ -21,6 +21,7 @@ from lambda_hat.launch.manifest import Manifest
 from lambda_hat.launch.sweep import Condition, Sweep
 from lambda_hat.store.layout import Store, read_status
 from lambda_hat.store.trace_file import read_trace_file
+from tests.hang import HANG
 from tests.jobs import job_config, make_job, warm_store
 from tests.launch.drive import LOCAL
 
@@ -100,11 +101,11 @@ class User:
         warm_store(self.root)
         return self.popen("-m", "lambda_hat.sample", "-m", *SMALL, f"store.root={self.root}", *arguments)
 
-    def submit(self, *jobs: dict[str, Any], seconds: float = 120, **more: Any) -> dict[str, Condition]:
+    def submit(self, *jobs: dict[str, Any], seconds: float = HANG, **more: Any) -> dict[str, Condition]:
         """Run a driver to its end: what it says of each run."""
         return self.finish(self.start(*jobs, **more), seconds)
 
-    def finish(self, driver: subprocess.Popen[str], seconds: float = 120) -> dict[str, Condition]:
+    def finish(self, driver: subprocess.Popen[str], seconds: float = HANG) -> dict[str, Condition]:
         """Wait for a driver: what it says of each run."""
         try:
             out, err = driver.communicate(timeout=seconds)
@@ -116,7 +117,7 @@ class User:
         assert driver.returncode == int(any(condition.state != "finished" for condition in conditions.values()))
         return conditions
 
-    def command(self, *arguments: str, seconds: float = 120) -> tuple[int, str, str]:
+    def command(self, *arguments: str, seconds: float = HANG) -> tuple[int, str, str]:
         """``lambda-hat ...``: exit code, standard output and standard error."""
         command = self.popen("-m", "lambda_hat.cli", *arguments, "--store", str(self.root))
         out, err = command.communicate(timeout=seconds)
@@ -149,7 +150,7 @@ class User:
             os.environ.clear()
             os.environ.update(before)
 
-    def until(self, is_so: Callable[[], object], seconds: float = 90) -> None:
+    def until(self, is_so: Callable[[], object], seconds: float = HANG) -> None:
         deadline = time.monotonic() + seconds
         while not is_so():
             assert time.monotonic() < deadline, f"waited {seconds:g} s in vain\n{self.evidence()}"

@@ -16,6 +16,7 @@ from lambda_hat.config.job import Job
 from lambda_hat.run.loop import Interrupted, RunError, Stop, execute
 from lambda_hat.store.layout import Store
 from lambda_hat.store.trace_file import read_trace_file
+from tests.hang import HANG
 from tests.jobs import HMC, SGLD, job_config, make_job, warm_store
 
 
@@ -107,7 +108,7 @@ def test_killed_run_resumes_bit_identically(
     """Sees a commit in the wrong order, a state that misses a leaf, keys that depend on the chunk, a second tuning."""
     config = job_config(tmp_path)
     arguments = json.dumps([config, owner, name, nth, when])
-    done = subprocess.run([sys.executable, "-c", _KILLED, arguments], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", _KILLED, arguments], capture_output=True, text=True, timeout=HANG)
     assert done.returncode == -signal.SIGKILL, done.stderr
     job = make_job(tmp_path)
     analysis = run(job)
@@ -174,7 +175,7 @@ def test_one_process_can_do_both_precisions(tmp_path: Path) -> None:
     for index, job in enumerate(jobs):
         root = warm_store(tmp_path / f"alone{index}")
         config = {**job.to_dict(), "store": {"root": str(root), "plots": "none"}}
-        subprocess.run([sys.executable, "-c", _ALONE, json.dumps(config)], check=True, timeout=120)
+        subprocess.run([sys.executable, "-c", _ALONE, json.dumps(config)], check=True, timeout=HANG)
         alone = make_job(tmp_path / f"alone{index}", sampler=job.to_dict()["sampler"], budget={"draws": 20})
         assert_same_trace(trace_of(job), trace_of(alone))
 
@@ -202,7 +203,7 @@ def test_sigterm_is_turned_into_a_flag_and_handlers_return() -> None:
 def test_truncated_checkpoint_falls_back_to_the_one_before(tmp_path: Path, unbroken: dict[str, np.ndarray]) -> None:
     config = job_config(tmp_path)
     arguments = json.dumps([config, "checkpoint", "save_carry", 6, "after"])
-    subprocess.run([sys.executable, "-c", _KILLED, arguments], capture_output=True, timeout=120, check=False)
+    subprocess.run([sys.executable, "-c", _KILLED, arguments], capture_output=True, timeout=HANG, check=False)
     job = make_job(tmp_path)
     folder = Store(tmp_path).run_dir(job.target_id, job.run_id)
     newest = max(folder.glob("carry-*.npz"))

@@ -35,7 +35,7 @@ def test_older_names_are_not_fields(sampler: Any) -> None:
     assert not set(getattr(sampler, "OLDER_NAMES", {})) & {field.name for field in dataclasses.fields(sampler)}
 
 
-@pytest.mark.parametrize("num_chains", [1, 3])
+@pytest.mark.parametrize("num_chains", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_reported_gradients_are_those_taken(sampler: Any, problem: Problem, num_chains: int) -> None:
     """Sees a gradient that is not counted, in start, warm-up or sampling, or one counted twice."""
     posterior = problem.posterior(sampler.dtype, counted=True)

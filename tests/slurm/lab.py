@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.hang import HANG
+
 COMMANDS = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}
 DATABASE_COMMANDS = {
     "slurmdbd": "slurmdbd",
@@ -61,7 +63,7 @@ def install(packages: list[str]) -> None:
 
 def _apt_get(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run apt-get in its turn: on a fresh machine two workers of the suite install at the same time."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + HANG
     while True:
         done = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, check=False)
         if not (done.returncode and "lock" in done.stderr and time.monotonic() < deadline):
@@ -206,7 +208,7 @@ class Lab:
         as_root = ["--user=root"] if os.getuid() == 0 else []
         self.run(
             "mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
-            "--skip-test-db", *as_root, timeout=300,
+            "--skip-test-db", *as_root, timeout=HANG,
         )  # fmt: skip
         self.start_daemon(
             "mariadbd", "mariadbd", "--no-defaults", f"--datadir={data}", *as_root, "--skip-networking",

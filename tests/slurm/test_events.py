@@ -3,6 +3,7 @@
 import pytest
 
 from lambda_hat.config.job import Job
+from tests.hang import HANG
 from tests.jobs import HMC
 from tests.launch.user import LONG, TOY, Trace, assert_same_trace, kill, trace_of
 from tests.slurm.lab import Lab
@@ -20,7 +21,7 @@ def assert_went_on(user: ClusterUser, job: Job, unbroken: Trace) -> None:
     assert_same_trace(trace_of(job, user.store), unbroken)
 
 
-@pytest.mark.parametrize("is_warned", [True, False])
+@pytest.mark.parametrize("is_warned", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_preempted_run_goes_on(user: ClusterUser, lab: Lab, unbroken: Trace, is_warned: bool) -> None:
     lab.set_warning_of_preemption(is_warned)
     on_one_node = {"partition": "low", "additional_parameters": {"requeue": True, "nodelist": "cpu1"}}
@@ -42,7 +43,7 @@ def test_a_requeued_run_goes_on(user: ClusterUser, unbroken: Trace) -> None:
 @pytest.mark.slow
 def test_a_run_longer_than_the_walltime_goes_on(user: ClusterUser, unbroken: Trace) -> None:
     long = {**LONG, "model": {**TOY, "loss_s": 0.02}}  # slower; the numbers are those of LONG
-    user.submit(long, launcher={"timeout_min": 2, "signal_delay_s": 30}, seconds=600)
+    user.submit(long, launcher={"timeout_min": 2, "signal_delay_s": 30})
     assert_went_on(user, user.job(**long), unbroken)
 
 
@@ -57,7 +58,7 @@ def test_when_a_node_is_lost_the_copy_that_lives_on_there_stops(user: ClusterUse
     node = user.slurm("squeue", "-h", "-t", "R", "-o", "%N").split()[0]
     lab.kill_node(node)
     try:
-        user.finish(driver, seconds=200)
+        user.finish(driver)
         user.until(lambda: old not in user.processes(user.element_of(job)))
     finally:
         lab.start_node(node)
@@ -103,13 +104,14 @@ def test_a_run_out_of_memory_fails_alone_and_goes_on_with_more(user: ClusterUser
     assert user.status(small) == made, "what was finished was done again"
 
 
+@pytest.mark.slow
 def test_a_run_that_slurm_has_forgotten_is_lost_and_retry_completes_it(
     user: ClusterUser, lab: Lab, unbroken: Trace
 ) -> None:
     """Nobody looked while SLURM still knew how the job had ended."""
     changes = [LONG, {**SHORT, "model": LONG["model"]}]
     long, short = (user.job(**change) for change in changes)
-    user.start(*changes, wait=False).communicate(timeout=60)
+    user.start(*changes, wait=False).communicate(timeout=HANG)
     user.until_committed(long)
     (pid,) = user.processes(user.element_of(long))
     kill(pid)

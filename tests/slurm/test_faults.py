@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import faults
+from tests.hang import HANG
 from tests.jobs import HMC
 from tests.launch.user import LONG, Trace, assert_same_trace, trace_of
 from tests.slurm.lab import Lab
@@ -19,8 +20,10 @@ SHORT = {"sampler": {**HMC, "num_warmup": 5}, "budget": {"draws": 10}}
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [(faults.read_only, "it is read-only"), (faults.full, "the disk is full")],
-    ids=["read_only", "full"],
+    [
+        pytest.param(faults.read_only, "it is read-only", id="read_only"),
+        pytest.param(faults.full, "the disk is full", id="full", marks=pytest.mark.slow),
+    ],
 )
 def test_a_store_that_cannot_be_written_is_said_and_retry_goes_on_from_what_it_has(
     lab: Lab, disk: Path, unbroken: Trace, fault: Callable[[Path], AbstractContextManager[None]], words: str
@@ -52,7 +55,7 @@ def test_a_store_that_cannot_be_written_is_said_and_retry_goes_on_from_what_it_h
         assert words in out
 
         refused = user.sample("sampler=hmc", "hydra/launcher=slurm_cpu")
-        _, err = refused.communicate(timeout=60)
+        _, err = refused.communicate(timeout=HANG)
         assert refused.returncode == 1
         assert words in err
         assert "Traceback" not in err
@@ -65,6 +68,7 @@ def test_a_store_that_cannot_be_written_is_said_and_retry_goes_on_from_what_it_h
     assert_same_trace(trace_of(running, user.store), unbroken)
 
 
+@pytest.mark.slow
 def test_a_slow_store_changes_no_draw(user: ClusterUser, tmp_path: Path) -> None:
     """Every fsync and rename takes its time, in the driver and on the nodes; then the same run is made quickly."""
     fast, slow = user.environment, tmp_path / "slow"
@@ -80,6 +84,7 @@ def test_a_slow_store_changes_no_draw(user: ClusterUser, tmp_path: Path) -> None
     assert_same_trace(trace_of(job, user.store), slowly)
 
 
+@pytest.mark.slow
 def test_truncated_entries_of_the_shared_compilation_cache_are_mended(user: ClusterUser) -> None:
     (user.root / ".cache").mkdir(parents=True)  # this store's own: others must not meet what is broken here
     job = user.job(**SHORT)

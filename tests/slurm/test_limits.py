@@ -12,6 +12,7 @@ from hydra_plugins.lambda_hat_launcher.launcher import SlurmConf
 from lambda_hat.launch.plan import plan_jobs
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.launch.submit import submit
+from tests.hang import HANG
 from tests.jobs import HMC
 from tests.launch.test_backend import preset
 from tests.launch.user import LONG
@@ -95,7 +96,7 @@ def test_limits_that_accounting_enforces_are_kept_and_states_outlive_the_control
 
     def refused(*jobs: dict[str, Any], **launcher: Any) -> str:
         driver = user.start(*jobs, wait=False, launcher=launcher)
-        _, err = driver.communicate(timeout=60)
+        _, err = driver.communicate(timeout=HANG)
         assert driver.returncode == 1
         return err
 
@@ -116,20 +117,21 @@ def test_limits_that_accounting_enforces_are_kept_and_states_outlive_the_control
 
     long = user.job(**LONG)
     driver = user.start(LONG, name="cancelled", wait=False)
-    driver.communicate(timeout=60)
+    driver.communicate(timeout=HANG)
     array = user.manifest("cancelled").arrays[-1]
     assert array.job is not None
     user.slurm("scancel", array.job)
-    user.until(lambda: array.job is not None and "CANCELLED" in user.slurm("sacct", "-nX", "-j", array.job))
+    named = {array.job: array.name}
     with user.here():
-        assert cluster.from_sacct({array.job: array.name})[array.job].state == "CANCELLED"
+        # The database has a job's state before it has its name.
+        user.until(lambda: [state.state for state in cluster.from_sacct(named).values()] == ["CANCELLED"])
         assert cluster.from_sacct({array.job: "another"}) == {}
     assert user.conditions("cancelled")[long.run_id].state == "cancelled"
 
 
 def test_a_sweep_that_will_never_start_says_so(user: ClusterUser) -> None:
     """The partition's limit is below the walltime: SLURM takes the jobs and leaves them queued."""
-    user.start(SHORT, launcher={"partition": "short"}, wait=False).communicate(timeout=60)
+    user.start(SHORT, launcher={"partition": "short"}, wait=False).communicate(timeout=HANG)
     (condition,) = user.conditions().values()
     assert (condition.state, condition.never_starts) == ("queued", True)
     assert condition.reason.startswith("waits for its target tgt_")
@@ -172,7 +174,7 @@ def test_on_a_controller_that_was_set_up_anew_others_jobs_are_left_alone(tmp_pat
     try:
         user = ClusterUser.of(lab, tmp_path / "runs")
         held = {"additional_parameters": {"hold": True}}
-        user.start(SHORT, {**SHORT, "seed": 1}, launcher=held, wait=False).communicate(timeout=60)
+        user.start(SHORT, {**SHORT, "seed": 1}, launcher=held, wait=False).communicate(timeout=HANG)
         last = int(str(user.manifest().arrays[-1].job))
         lab.start_anew()
         for _ in range(last):
@@ -186,7 +188,7 @@ def test_on_a_controller_that_was_set_up_anew_others_jobs_are_left_alone(tmp_pat
 
 @pytest.mark.slow
 def test_from_another_cluster_on_the_same_files_a_sweep_is_seen_and_left_alone(user: ClusterUser) -> None:
-    user.start(SHORT, launcher={"additional_parameters": {"hold": True}}, wait=False).communicate(timeout=60)
+    user.start(SHORT, launcher={"additional_parameters": {"hold": True}}, wait=False).communicate(timeout=HANG)
     other = Lab(name="other")
     other.start()
     try:
@@ -198,7 +200,7 @@ def test_from_another_cluster_on_the_same_files_a_sweep_is_seen_and_left_alone(u
             assert code == 1
             assert "was submitted to the cluster lab, and this is other" in err
         again = visitor.start(SHORT, wait=False)
-        _, err = again.communicate(timeout=60)
+        _, err = again.communicate(timeout=HANG)
         assert again.returncode == 1
         assert "submitted to lab" in err
     finally:

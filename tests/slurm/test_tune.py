@@ -10,6 +10,7 @@ import yaml
 
 from lambda_hat.config.job import parse_job
 from lambda_hat.store.layout import read_config, read_json, read_status
+from tests.hang import HANG
 from tests.launch.user import kill
 from tests.slurm.user import ClusterUser
 
@@ -83,7 +84,7 @@ def test_batches_are_arrays_preempted_trials_resume_and_killed_ones_are_retried(
         most = max(most, live_elements(user))
         return len(committed(user)) == BATCH
 
-    user.until(has_begun, 400)
+    user.until(has_begun)
     assert most == BATCH
     victim, *preempted = committed(user)
     job = parse_job(read_config(victim) or {})
@@ -102,7 +103,7 @@ def test_batches_are_arrays_preempted_trials_resume_and_killed_ones_are_retried(
         return driver.poll() is not None
 
     try:
-        user.until(has_ended, 400)
+        user.until(has_ended)
     finally:
         driver.kill()
         out, err = driver.communicate()
@@ -121,7 +122,7 @@ def test_batches_are_arrays_preempted_trials_resume_and_killed_ones_are_retried(
 
 def test_a_trial_that_needs_longer_than_the_walltime_is_refused(user: ClusterUser, tmp_path: Path) -> None:
     driver = start(user, tmp_path, "--set", "execution.budget.trial_sec=601")
-    _, err = driver.communicate(timeout=60)
+    _, err = driver.communicate(timeout=HANG)
     assert driver.returncode == 1
     assert "601 s + 120 s margin = 721 s against 600 s" in err
     assert "timeout_min=13" in err

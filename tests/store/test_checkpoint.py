@@ -239,6 +239,7 @@ from pathlib import Path
 import numpy as np
 from lambda_hat.store.checkpoint import load_carry, load_trace, merge_trace, save_carry, save_trace
 from lambda_hat.store.lease import Lease, Owner
+from tests.hang import HANG
 
 folder, rng = Path(sys.argv[1]), random.Random(0)
 
@@ -288,7 +289,7 @@ print(promised, len(list(folder.iterdir())))
 def test_kill_9_at_any_instant_leaves_a_consistent_checkpoint(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", KILLER, str(tmp_path)],
-        capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, timeout=HANG, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     steps, num_files = map(int, done.stdout.split())

@@ -26,6 +26,7 @@ from lambda_hat.store.lease import (
     lease_path,
     newest_lease,
 )
+from tests.hang import HANG
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = Owner(host="node7", machine="another boot", pid=1, start=1, job=None, restart=0)
@@ -40,7 +41,7 @@ def grow_silent(folder: Path, seconds: float) -> None:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.01)
@@ -173,7 +174,7 @@ def test_the_heartbeat_keeps_a_lease_alive_and_stops_when_it_is_lost(tmp_path: P
     newer = dataclasses.replace(ELSEWHERE, job="1", restart=0)
     lease_path(tmp_path, 2).write_text(json.dumps(dataclasses.asdict(newer)))
     assert lease._thread is not None
-    lease._thread.join(timeout=60)
+    lease._thread.join(timeout=HANG)
     assert not lease._thread.is_alive()
     lease.release()  # of a lost lease: leaves the newer one alone
     newest = newest_lease(tmp_path)

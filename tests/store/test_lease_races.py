@@ -63,6 +63,7 @@ RACER = """
 import sys, time
 from pathlib import Path
 from lambda_hat.store.lease import Lease, LeaseHeld, Owner
+from tests.hang import HANG
 
 name, num_racers, num_rounds, root = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 owner = Owner.current()
@@ -96,7 +97,7 @@ def test_of_many_claimants_at_once_one_wins(tmp_path: Path) -> None:
         for index in range(num_racers)
     ]  # fmt: skip
     try:
-        output = "".join(racer.communicate(timeout=120)[0] for racer in racers)
+        output = "".join(racer.communicate(timeout=HANG)[0] for racer in racers)
     finally:
         for racer in racers:
             racer.kill()

@@ -6,6 +6,7 @@ import pytest
 
 from lambda_hat.store.lease import newest_lease
 from tests import faults
+from tests.hang import HANG
 from tests.jobs import HMC
 from tests.launch.user import LONG, User, assert_same_trace, copy_of_checkout, trace_of
 
@@ -23,7 +24,7 @@ def test_what_waits_runs_as_it_was_submitted_whatever_becomes_of_conf(user: User
     user.until(lambda: len(list(user.root.glob("targets/*/run_*/submitted.json"))) == 2)
     for path in (user.checkout / "conf").rglob("*.yaml"):
         path.write_text("edited: [")
-    out, err = command.communicate(timeout=120)
+    out, err = command.communicate(timeout=HANG)
     assert command.returncode == 0, err + user.evidence()
     assert len([line for line in out.splitlines() if "│ run_hmc_" in line]) == 2
 
@@ -48,7 +49,7 @@ def test_a_disk_without_any_room_is_said_by_the_driver(user: User) -> None:
     made = faults.files_of(user.store, user.job(**SHORT))
     retry = ("-m", "lambda_hat.cli", "retry", "--finished", "s", "--store", str(user.root))
     command = user.popen(*retry, shell="ulimit -f 0;")
-    _, err = command.communicate(timeout=60)
+    _, err = command.communicate(timeout=HANG)
     assert command.returncode == 1
     assert err.startswith("error: cannot "), err
     assert "Traceback" not in err
@@ -69,7 +70,7 @@ def test_truncated_entries_of_the_compilation_cache_are_mended(user: User) -> No
 def test_without_waiting_the_elements_have_a_pool_that_outlives_the_driver(user: User) -> None:
     jobs = [{**LONG, "budget": {"draws": 200}}, SHORT]
     driver = user.start(*jobs, wait=False, launcher={"array_parallelism": 1})
-    driver.communicate(timeout=60)
+    driver.communicate(timeout=HANG)
     assert driver.returncode == 0
     assert {condition.state for condition in user.conditions().values()} <= {"queued", "running"}
     # The same command, waiting, finds them in hand.
@@ -79,7 +80,7 @@ def test_without_waiting_the_elements_have_a_pool_that_outlives_the_driver(user:
 
 
 def test_cancel_ends_a_pool_that_nobody_waits_for(user: User) -> None:
-    user.start(LONG, {**LONG, "seed": 1}, wait=False, launcher={"array_parallelism": 1}).communicate(timeout=60)
+    user.start(LONG, {**LONG, "seed": 1}, wait=False, launcher={"array_parallelism": 1}).communicate(timeout=HANG)
     user.until_committed(user.job(**LONG))
     code, out, _ = user.command("cancel", "s")
     assert (code, out) == (0, "s: 2 runs were cancelled\n")

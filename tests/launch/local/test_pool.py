@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from lambda_hat.store.lease import newest_lease
+from tests.hang import HANG
 from tests.jobs import HMC, SGLD
 from tests.launch.user import LONG, TOY, Trace, User, assert_same_trace, kill, trace_of
 
@@ -98,7 +99,7 @@ def test_a_stopped_driver_has_its_elements_commit_and_the_same_command_goes_on(
     driver = user.start(LONG)
     user.until_committed(user.job(**LONG))
     driver.send_signal(number)
-    _, err = driver.communicate(timeout=60)
+    _, err = driver.communicate(timeout=HANG)
     assert driver.returncode != 0
     assert "the same command goes on" in err
     assert user.conditions()[user.job(**LONG).run_id].state == "interrupted"
@@ -124,7 +125,7 @@ def test_cancel_ends_the_driver_and_its_elements(user: User) -> None:
     user.until_committed(user.job(**LONG))
     code, out, _ = user.command("cancel", "s")
     assert (code, out) == (0, "s: 2 runs were cancelled\n")
-    driver.communicate(timeout=60)
+    driver.communicate(timeout=HANG)
     assert not {condition.state for condition in user.conditions().values()} & {"running", "queued", "finished"}
 
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lambda_hat.store.layout import read_json, read_status
+from tests.hang import HANG
 from tests.jobs import warm_store
 from tests.launch.user import User
 
@@ -52,12 +53,12 @@ def test_a_killed_drivers_runs_go_on_and_the_same_command_tells_them(user: User,
         return any((read_status(path) or {}).get("step") for path in user.root.glob("targets/*/run_sgld_*"))
 
     driver = user.popen(*command)
-    user.until(has_begun, 200)
+    user.until(has_begun)
     os.kill(driver.pid, signal.SIGKILL)
     driver.communicate()
 
     driver = user.popen(*command)
-    out, err = driver.communicate(timeout=250)
+    out, err = driver.communicate(timeout=HANG)
     assert driver.returncode == 0, out + err + user.evidence()
     assert "3 complete" in out
     metrics = [read_json(path) or {} for path in user.root.glob("studies/local/*/sgld/trial-*/metrics.json")]
@@ -66,6 +67,6 @@ def test_a_killed_drivers_runs_go_on_and_the_same_command_tells_them(user: User,
     assert len(list(user.root.glob("targets/*/run_sgld_*"))) == 3, "a run was lost, or made twice under another id"
 
     again = user.popen(*command, "--resume")
-    out, err = again.communicate(timeout=60)
+    out, err = again.communicate(timeout=HANG)
     assert again.returncode == 0, err
     assert "3 complete" in out

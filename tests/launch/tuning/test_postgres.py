@@ -15,6 +15,7 @@ from lambda_hat.launch.tuning.database import Database
 from lambda_hat.launch.tuning.driver import check, drive, tuned_problems
 from lambda_hat.launch.tuning.url import database_url
 from lambda_hat.run.progress import PlainReporter
+from tests.hang import HANG
 from tests.launch.tuning import tuners
 from tests.postgres import Postgres
 from tests.slurm.lab import LabError
@@ -68,7 +69,7 @@ def test_a_drivers_trials_are_taken_over_when_it_dies(server: Postgres, tmp_path
     kill_at = ("before write result", 2)
     # Its two trials are its own before the other driver, which is the faster, can take them all.
     dies = tuners.start(document, tmp_path / "dies.json", looks=100, kill_at=kill_at)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG
     while len(list((tmp_path / "runs").glob("targets/*/run_sgld_*/sent.json"))) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -83,7 +84,7 @@ def test_a_database_that_goes_away_is_survived(server: Postgres, tmp_path: Path,
     document = shared(server, tmp_path / "runs", f"away-{seconds:g}", 12)
     processes = [tuners.start(document, tmp_path / f"{number}.json", looks=10) for number in range(2)]
     runs = tmp_path / "runs"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG
     while len(list(runs.glob("studies/*/*/*/trial-*/metrics.json"))) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.02)

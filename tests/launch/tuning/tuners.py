@@ -36,6 +36,7 @@ from lambda_hat.launch.tuning.session import Session
 from lambda_hat.launch.tuning.url import database_url
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.store.layout import read_json
+from tests.hang import HANG
 from tests.jobs import SGLD, job_config
 from tests.launch.stub_runs import NUM_DRAWS, Kind, StubRuns
 
@@ -225,7 +226,7 @@ def start(
     return process
 
 
-def finish(process: Any, seconds: float = 60) -> int:
+def finish(process: Any, seconds: float = HANG) -> int:
     """The exit code."""
     process.join(seconds)
     if process.exitcode is None:

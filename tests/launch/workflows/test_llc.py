@@ -21,6 +21,7 @@ from lambda_hat.launch.plan import Plan
 from lambda_hat.launch.submit import SweepStopped
 from lambda_hat.launch.workflows import llc as workflow
 from lambda_hat.store.layout import Store, write_config, write_status
+from tests.hang import HANG
 from tests.launch.user import User
 from tests.launch.workflows.documents import DOCUMENT, written
 from tests.shelf import finish
@@ -165,7 +166,7 @@ def test_a_workflow_killed_goes_on_by_the_same_command(tmp_path: Path) -> None:
     made = done.stat().st_mtime_ns
     again = subprocess.run(
         [sys.executable, "-m", "lambda_hat.launch.workflows.llc", "--config", str(path)],
-        cwd=user.checkout, env={**os.environ, **user.environment}, capture_output=True, text=True, timeout=200,
+        cwd=user.checkout, env={**os.environ, **user.environment}, capture_output=True, text=True, timeout=HANG,
     )  # fmt: skip
     assert again.returncode == 0, again.stdout + again.stderr
     assert done.stat().st_mtime_ns == made
