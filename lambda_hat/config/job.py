@@ -15,7 +15,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
 
+from lambda_hat.config.cross_faults import cross_faults
 from lambda_hat.config.presets import config_dir as config_dir
+from lambda_hat.config.restriction import Free, count_free, free_weights, is_whole
 from lambda_hat.config.schema import (
     Budget,
     ConfigError,
@@ -61,13 +63,13 @@ class ModelConfig(Protocol):
     """What a job needs of its model: :class:`lambda_hat.targets.base.Model` adds the build and the loss.
 
     ``faults``        why these data and this teacher do not fit, one sentence each.
-    ``num_parameters``  d, the length of the flat w, for data that have no faults.
+    ``parameters``    paths and shapes of the parameters, in their order within the flat w, for data without faults.
     ``known_lambda``  the asymptotic lambda and its multiplicity, or None.
     ``exact_llc``     the LLC at this n, nbeta and gamma, or None; ``report`` is what the build found of w0.
     """
 
     def faults(self, data: DataConfig, teacher: TeacherConfig) -> list[str]: ...
-    def num_parameters(self, data: DataConfig) -> int: ...
+    def parameters(self, data: DataConfig) -> dict[str, tuple[int, ...]]: ...
     def known_lambda(self) -> tuple[float, int] | None: ...
     def exact_llc(self, nbeta: float, gamma: float, report: Node) -> float | None: ...
 
@@ -82,12 +84,14 @@ class TrainingConfig(Protocol):
 
 class SamplerTraits(Protocol):
     """``batch_size``: rows of one gradient; None: all rows. ``least_dim``: the fewest parameters that it can sample.
-    ``refuses``: why it cannot sample these; else nothing."""
+    ``refuses``: why it cannot sample these; else nothing. ``whole_only``: it cannot leave weights at w0."""
 
     @property
     def batch_size(self) -> int | None: ...
     @property
     def least_dim(self) -> int: ...
+    @property
+    def whole_only(self) -> bool: ...
     @property
     def refuses(self) -> Callable[[ModelConfig, DataConfig], list[str]]: ...
 
@@ -132,12 +136,31 @@ class Job:
     @property
     def run_config(self) -> Document:
         """What the run's id hashes, beside the id of its target."""
+        posterior = self.posterior if self.free is not None else dataclasses.replace(self.posterior, restrict=None)
         return {
-            "posterior": identity(self.posterior),
+            "posterior": identity(posterior),
             "sampler": identity(self.sampler),
             "num_chains": self.num_chains,
             "seed": self.seed,
         }
+
+    @cached_property
+    def free(self) -> Free | None:
+        """What ``posterior.restrict`` leaves free; None: every weight, however that was said.
+
+        Raises:
+            ConfigError: it does not fit the model's parameters.
+        """
+        if self.posterior.restrict is None:
+            return None
+        free = free_weights(self.posterior.restrict, self.model.parameters(self.data))
+        return None if is_whole(free) else free
+
+    @property
+    def num_free(self) -> int:
+        """d, the number of free weights: all, or those that ``posterior.restrict`` leaves free."""
+        shapes = self.model.parameters(self.data)
+        return count_free(dict.fromkeys(shapes, True) if self.free is None else self.free, shapes)
 
     @cached_property
     def target_id(self) -> str:
@@ -180,17 +203,17 @@ def identity(node: Any) -> Document:
     return fields
 
 
-def identity_of(node: Any) -> Any:
-    """What an id hashes of a node of a config that was written: :func:`identity` of the schema object it describes.
+def identity_of(name: str, node: Any) -> Any:
+    """What an id hashes of the node ``name`` of a config that was written: :func:`identity` of the object it describes.
 
     A class that is not of this package is not looked up, because its module would be imported: its node is hashed as it
     stands.
     """
     path = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
-    if not path.startswith("lambda_hat."):
+    if not isinstance(node, Mapping) or (name not in _PLAIN_NODES and not path.startswith("lambda_hat.")):
         return node
     try:
-        fields = dataclasses.fields(schema_class(path))
+        fields = dataclasses.fields(_PLAIN_NODES.get(name) or schema_class(path))
     except LookupError:
         return node
     historic = {field.name: canonical(field.metadata["historic"]) for field in fields if "historic" in field.metadata}
@@ -271,34 +294,6 @@ def _parse_node(name: str, node: Any, faults: list[str]) -> Any:
         faults.append(f"{name}._target_: needs a schema class of the group {name}, got {schema_path(schema)!r}")
         return None
     return found
-
-
-def cross_faults(job: Job) -> list[str]:
-    """What no single node can see."""
-    faults = job.model.faults(job.data, job.teacher) + job.sampler.traits.refuses(job.model, job.data)
-    try:
-        faults += _size_faults(job, fits=not faults)
-    except ConfigError as error:  # of a file, or of a beta that needs more rows
-        faults += error.faults
-    if job.sampler.dtype == "float64" and job.training.dtype == "float32":
-        faults.append(
-            "sampler.dtype: a float64 run needs a target built in float64, got training.dtype=float32; "
-            "set training.dtype=float64 or sampler.dtype=float32"
-        )
-    return faults
-
-
-def _size_faults(job: Job, *, fits: bool) -> list[str]:
-    """Why so many rows, or so few parameters, cannot be sampled; ``fits``: the data are of the model's kind."""
-    faults: list[str] = []
-    traits, num_rows = job.sampler.traits, job.data.count_rows()
-    if traits.batch_size is not None and traits.batch_size > num_rows:
-        faults.append(f"sampler.batch_size: needs at most the n = {num_rows} rows of the data, got {traits.batch_size}")
-    if fits and traits.least_dim > 1 and (dim := job.model.num_parameters(job.data)) < traits.least_dim:
-        needs = f"needs a target of at least {traits.least_dim} parameters, got {dim}"
-        faults.append(f"sampler: {job.sampler_name} {needs}; use sampler=hmc")
-    job.posterior.resolve_nbeta(num_rows)
-    return faults
 
 
 def _schema_of(name: str, node: Node, faults: list[str]) -> tuple[type | None, Document]:

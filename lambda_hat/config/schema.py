@@ -6,6 +6,7 @@ import importlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -34,6 +35,11 @@ PositiveFloat = Annotated[Float, Field(gt=0)]
 NonNegativeFloat = Annotated[Float, Field(ge=0)]
 Fraction = Annotated[Float, Field(gt=0, lt=1)]
 Dtype = Literal["float32", "float64"]
+# One word stands for a list of it.
+Words = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+]
 
 
 class ConfigError(ValueError):
@@ -65,11 +71,13 @@ class PosteriorConfig:
         beta: Inverse temperature; nbeta = n * beta. Null, with ``nbeta`` null: beta = 1 / log n.
         nbeta: The product n * beta itself, instead of ``beta``.
         gamma: Strength of the localiser around w0 (>= 0).
+        restrict: Which weights are free, the others staying at w0 (docs/estimator.md); null: all.
     """
 
     beta: PositiveFloat | None = None
     nbeta: PositiveFloat | None = None
     gamma: NonNegativeFloat = 1.0
+    restrict: Words | None = field(default=None, metadata={"historic": None})
 
     def __post_init__(self) -> None:
         if self.beta is not None and self.nbeta is not None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lambda_hat.config.job import digest
+from lambda_hat.config.job import digest, identity_of
 from lambda_hat.config.schema import Document, Node
 from lambda_hat.estimation.estimate import LLC, agreement
 from lambda_hat.store.records import Field, Record, config_fields, model_and_data, varying, words
@@ -140,7 +140,7 @@ def problems(records: Sequence[Record]) -> list[Problem]:
     }
     groups: dict[tuple[str, str], list[int]] = {}
     for index, record in enumerate(records):
-        posterior = digest("posterior", record.config.get("posterior"))
+        posterior = digest("posterior", identity_of("posterior", record.config.get("posterior")))
         groups.setdefault((record.ref.target_id, posterior), []).append(index)
     found: list[Problem] = []
     for members in groups.values():

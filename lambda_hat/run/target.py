@@ -15,7 +15,9 @@ from lambda_hat.store.consistency import check_target
 from lambda_hat.store.layout import Store, StoreError, write_status
 from lambda_hat.store.lease import Lease, LeaseLost
 from lambda_hat.store.runs import claim
-from lambda_hat.targets.base import Target, build, data_set, model_of
+from lambda_hat.targets.base import Target, build, data_set, model_of, training_of
+from lambda_hat.targets.restricted import restricted
+from lambda_hat.targets.w0_report import report_of
 
 
 class RunError(RuntimeError):
@@ -95,4 +97,18 @@ def load_target(job: Job, store: Store) -> tuple[Target, Document]:
 
     model = model_of(job)
     leaves = {name: put(array) for name, array in sorted(arrays.items())}
-    return Target(put(w0), data_set(model, leaves), model, meta["num_data"]), meta
+    target = Target(put(w0), data_set(model, leaves), model, meta["num_data"])
+    if job.free is None:
+        return target, meta
+    return _restricted(job, target, meta)
+
+
+def _restricted(job: Job, target: Target, meta: Document) -> tuple[Target, Document]:
+    """The target of the free weights alone, and what w0 is in these; no asymptotic value is known of it."""
+    assert job.free is not None
+    shapes = job.model.parameters(job.data)
+    part = restricted(target, job.free, shapes)
+    with jax.enable_x64(True):
+        whole = restricted(target.astype("float64"), job.free, shapes)
+        report = report_of(whole, training_of(job), meta["report"]["training"])
+    return part, {**meta, "report": report, "dim": part.dim, "known_lambda": None, "known_multiplicity": None}

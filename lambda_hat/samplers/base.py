@@ -84,6 +84,7 @@ class Traits(NamedTuple):
     noise_gain: c, if the noise of its minibatches raises the virial by at least c Var[nbeta grad L_batch]; 0: unknown.
     columns: the columns of the trace that every draw fills, beside the loss: NaN in all of them is then a failure.
     refuses: why it cannot sample a model with such data, one sentence each; most samplers take any loss.
+    whole_only: whether it can only draw all weights, not those that ``posterior.restrict`` leaves free.
     """
 
     batch_size: int | None = None
@@ -93,6 +94,7 @@ class Traits(NamedTuple):
     least_dim: int = 1
     columns: frozenset[str] = frozenset({"virial"})
     refuses: Callable[[ModelConfig, DataConfig], list[str]] = refuses_nothing
+    whole_only: bool = False
 
     def rows_per_gradient(self, num_data: int) -> int:
         """Rows that one gradient averages over.

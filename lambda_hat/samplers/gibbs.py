@@ -59,7 +59,7 @@ class Gibbs:
 
     @property
     def traits(self) -> Traits:
-        return Traits(refuses=_refuses)
+        return Traits(refuses=_refuses, whole_only=True)
 
     def build(self, posterior: Posterior, num_chains: int) -> Kernel:
         model, target = _layered(posterior.target), posterior.target

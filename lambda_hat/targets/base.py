@@ -266,10 +266,20 @@ def build(job: Job) -> Built:
     Raises:
         ConfigError: a part of the job lacks functions of its contract.
     """
-    if not isinstance(job.teacher, Teacher) or not isinstance(job.training, Training):
-        names = f"{type(job.teacher).__name__} and {type(job.training).__name__}"
-        raise ConfigError([f"teacher, training: need what lambda_hat.targets.base declares, got {names}"])
-    return model_of(job).build(job.data, job.teacher, job.training)
+    if not isinstance(job.teacher, Teacher):
+        raise ConfigError([f"teacher: needs what lambda_hat.targets.base declares, got {type(job.teacher).__name__}"])
+    return model_of(job).build(job.data, job.teacher, training_of(job))
+
+
+def training_of(job: Job) -> Training:
+    """The job's training, by its whole contract.
+
+    Raises:
+        ConfigError: the schema class is another one.
+    """
+    if isinstance(job.training, Training):
+        return job.training
+    raise ConfigError([f"training._target_: needs Training, got {type(job.training).__name__}"])
 
 
 def unflatten(w: Float[Array, " d"], shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:

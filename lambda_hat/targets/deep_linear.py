@@ -85,14 +85,17 @@ class DeepLinear:
                 found.append(f"data.{name}: needs null or {width}, the width of model.widths, got {given}")
         return found
 
-    def num_parameters(self, data: DataConfig) -> int:
+    def parameters(self, data: DataConfig) -> dict[str, tuple[int, ...]]:
         del data
-        return sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(self.widths))
+        return self._shapes()
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = enumerate(itertools.pairwise(self.widths), start=1)
+        return {f"weight{i}": (fan_out, fan_in) for i, (fan_in, fan_out) in shapes}
 
     def unravel(self, data: Product | LinearRegression, w: Float[Array, " d"]) -> dict[str, Array]:
         del data
-        shapes = enumerate(itertools.pairwise(self.widths), start=1)
-        return unflatten(w, {f"weight{i}": (fan_out, fan_in) for i, (fan_in, fan_out) in shapes})
+        return unflatten(w, self._shapes())
 
     def loss(self, data: Product | LinearRegression, w: Float[Array, " d"]) -> Float[Array, ""]:
         product = _chain(self.layers(data, w)[::-1])

@@ -30,7 +30,7 @@ class RowsModel(Protocol):
     """A hashable model whose loss is a mean over rows."""
 
     def rows_loss(
-        self, data: RowData, w: Float[Array, " d"], inputs: Leaf, outputs: Leaf, *, in_columns: bool = False
+        self, data: Any, w: Float[Array, " d"], inputs: Leaf, outputs: Leaf, *, in_columns: bool = False
     ) -> Float[Array, ""]: ...
 
 
@@ -52,8 +52,14 @@ def _columns(inputs: Float[Leaf, "n p"]) -> Float[Array, "block p size"]:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def mean_over_rows(model: RowsModel, data: RowData, w: Float[Array, " d"]) -> Float[Array, ""]:
-    """The mean of ``model``'s loss over all rows. Differentiable in ``w`` alone."""
+def mean_over_rows(model: RowsModel, data: Any, w: Float[Array, " d"]) -> Float[Array, ""]:
+    """The mean of ``model``'s loss over all rows. Differentiable in ``w`` alone.
+
+    Args:
+        model: Has the loss of some rows.
+        data: Rows, or what has ``inputs``, ``outputs`` and ``columns`` as :class:`RowData` has them.
+        w: Where, in the model's coordinates.
+    """
     columns = _columns(data.inputs) if data.columns is None else data.columns
 
     def loss(index: Any, outputs: Array) -> Array:
@@ -63,7 +69,7 @@ def mean_over_rows(model: RowsModel, data: RowData, w: Float[Array, " d"]) -> Fl
     return _mean_over_blocks(jnp.asarray(data.outputs), loss)
 
 
-def _forward(model: RowsModel, data: RowData, w: Float[Array, " d"]) -> tuple[Array, Float[Array, " d"]]:
+def _forward(model: RowsModel, data: Any, w: Float[Array, " d"]) -> tuple[Array, Float[Array, " d"]]:
     def value_and_grad(index: Any, outputs: Array) -> tuple[Array, Array]:
         size = len(outputs)
         inputs = jax.lax.dynamic_slice_in_dim(data.inputs, index * size, size)

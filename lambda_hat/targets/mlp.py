@@ -1,7 +1,6 @@
 """A multilayer perceptron on rows: square loss for numbers, cross-entropy for labels."""
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
@@ -78,10 +77,10 @@ class MLP:
             return [f"teacher: only synthetic data follow a teacher, got {kind} data; set teacher=_null"]
         return []
 
-    def num_parameters(self, data: DataConfig) -> int:
+    def parameters(self, data: DataConfig) -> dict[str, tuple[int, ...]]:
         if not isinstance(data, RowSource):
             raise ConfigError([_NEEDS_ROWS])
-        return sum(map(math.prod, self.shapes(*data.widths()).values()))
+        return self.shapes(*data.widths())
 
     def shapes(self, num_inputs: int, num_outputs: int) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters, in their order within the flat w."""

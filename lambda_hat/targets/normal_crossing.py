@@ -43,9 +43,9 @@ class NormalCrossing(Formula):
     def __post_init__(self) -> None:
         centre(self.w0, len(self.exponents))
 
-    def num_parameters(self, data: DataConfig) -> int:
+    def parameters(self, data: DataConfig) -> dict[str, tuple[int, ...]]:
         del data
-        return len(self.exponents)
+        return {"w": (len(self.exponents),)}
 
     def loss(self, data: NoData, w: Float[Array, " d"]) -> Float[Array, ""]:
         del data

@@ -51,9 +51,9 @@ class Quadratic(Formula):
         object.__setattr__(self, "dim", self.dim or given or _DEFAULT_DIM)
         centre(self.w0, self._curvatures().size)
 
-    def num_parameters(self, data: DataConfig) -> int:
+    def parameters(self, data: DataConfig) -> dict[str, tuple[int, ...]]:
         del data
-        return self._curvatures().size
+        return {"w": self._curvatures().shape}
 
     def loss(self, data: Curvatures, w: Float[Array, " d"]) -> Float[Array, ""]:
         return 0.5 * (data.curvatures * w**2).sum()

@@ -50,7 +50,11 @@ def examine(
     """
     kept: DataSet = jax.tree.map(lambda array: _rounded(array, training.dtype), data)
     w0 = _rounded(w0, training.dtype)
-    target = on_device(model, kept, w0, num_data)
+    return Built(w0, kept, num_data, report_of(on_device(model, kept, w0, num_data), training, facts))
+
+
+def report_of(target: Target, training: Training, facts: Document | None = None) -> Document:
+    """What the w0 of a float64 ``target`` is; see :func:`examine`."""
     loss, gradient = value_and_grad(target, target.w0)
     spectrum = _extreme_eigenvalues(target, training.dtype) if np.isfinite(loss) else Spectrum(None, None, False)
     report: dict[str, Any] = {
@@ -60,16 +64,17 @@ def examine(
         "hessian_min": spectrum.least,
         "hessian_least_positive": spectrum.least_positive,
         "is_whole_spectrum": spectrum.is_whole,
-        "dim": int(w0.size),
-        "has_rows": data.has_rows,
+        "dim": target.dim,
+        "has_rows": target.data.has_rows,
         "row_noise": _row_noise(target) - norm(gradient) ** 2,
         "training": facts,
         "warnings": [],
     }
     # JSON has one null for what is not finite and for what was not examined.
     report["not_finite"] = [name for name in _NUMBERS if report[name] is not None and not math.isfinite(report[name])]
+    num_data = target.num_data
     report["warnings"] += _gradient_warnings(report, num_data, training) + _hessian_warnings(report, num_data)
-    return Built(w0, kept, num_data, report)
+    return report
 
 
 def _usual_nbeta(num_data: int) -> float:

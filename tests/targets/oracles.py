@@ -16,11 +16,12 @@ from lambda_hat.targets.quadratic import Quadratic
 _DATA = Path(__file__).parent.parent / "data"
 _FILE = json.loads((_DATA / "oracles.json").read_text())
 # Deep linear networks with all layers free, at rows or at a population, by Gibbs samplers of another program.
-DEEP_LINEAR: dict[str, dict[str, Any]] = {
-    case["id"]: case
-    for case in json.loads((_DATA / "oracles2.json").read_text())["cases"]
-    if case["what"] == "deep linear network"
+_CASES2: dict[str, dict[str, Any]] = {
+    case["id"]: case for case in json.loads((_DATA / "oracles2.json").read_text())["cases"]
 }
+DEEP_LINEAR = {name: case for name, case in _CASES2.items() if case["what"] == "deep linear network"}
+# Some weights stay at w0: exact where the loss is quadratic in the free ones (E1_se = 0).
+RESTRICTED = {name: case for name, case in _CASES2.items() if case["what"].startswith("restricted weights")}
 ASYMPTOTIC: list[dict[str, Any]] = _FILE["deep_linear_asymptotic"]
 _CURVATURES = {"quad_aniso_d50": np.logspace(-4, 1, 50), "sgld_": np.logspace(-2, 0, 20)}
 

@@ -32,12 +32,12 @@ def config_fault(folder: Path, config: Document | None) -> str | None:
     if config is None:
         is_begun = (folder / "analysis.json").exists() or any(folder.glob("carry-*.npz"))
         return "is missing, though the run was begun" if is_begun else None
-    target_config = _with_file_hashed(folder, {name: identity_of(config[name]) for name in TARGET_NODES})
+    target_config = _with_file_hashed(folder, {name: identity_of(name, config[name]) for name in TARGET_NODES})
     target_id = folder.parent.name
     if target_config is not None and "tgt_" + digest("target", target_config) != target_id:
         return f"it is of target tgt_{digest('target', target_config)}, but stands in {target_id}"
     sampler = str(config["sampler"]["_target_"]).split(".")[-2]
-    hashed = {name: identity_of(config[name]) for name in _OF_RUN}
+    hashed = {name: identity_of(name, config[name]) for name in _OF_RUN}
     run_id = f"run_{sampler}_" + digest("run", hashed, parents=[target_id])
     return None if run_id == folder.name else f"its id is {run_id}: it is not the config that this run was made from"
 
