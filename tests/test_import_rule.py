@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.hang import HANG
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Each room (a folder or a file of lambda_hat/, launch/ and the plugins), and the rooms whose modules it may import
@@ -197,7 +199,6 @@ def test_planning_loads_no_library_that_only_some_runs_need() -> None:
 def test_help_imports_no_jax(entry: str) -> None:
     program = f"""
 import runpy, sys
-from tests.hang import HANG
 sys.argv = ["{entry}", "--help"]
 try:
     runpy.run_module("{entry}", run_name="__main__")

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from lambda_hat.cli.__main__ import app
 from lambda_hat.results import load
+from tests.hang import HANG
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD_STORE = ROOT / "tests" / "data" / "store_31848a6"
@@ -43,7 +44,6 @@ SLOWER_LOOKERS = {
 }
 PROGRAM = """
 import runpy, sys
-from tests.hang import HANG
 sys.argv = ["lambda-hat", *{arguments!r}]
 try:
     runpy.run_module("lambda_hat.cli", run_name="__main__")

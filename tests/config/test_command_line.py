@@ -16,6 +16,7 @@ from lambda_hat.config.presets import config_dir, presets_of
 from lambda_hat.config.schema import ConfigError
 from lambda_hat.store.layout import Store
 from lambda_hat.store.runs import finished
+from tests.hang import HANG
 from tests.results import publish
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -228,7 +229,6 @@ main()
 heavy = [name for name in ("blackjax", "pandas", "arviz_stats", "optuna", "submitit") if name in sys.modules]
 assert not heavy, heavy
 from jax._src import xla_bridge
-from tests.hang import HANG
 assert not xla_bridge.backends_are_initialized()
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=HANG)

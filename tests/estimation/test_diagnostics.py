@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from arviz_stats.base.array import array_stats as imported_whole
 
+from tests.hang import HANG
 from tests.jobs import job_config
 
 
@@ -52,7 +53,6 @@ from lambda_hat.estimation.diagnostics import array_stats
 numbers = diagnostics(array_stats())
 alone = [name for name in {heavy} if name in sys.modules]
 import arviz_plots, arviz_stats, scipy.signal, scipy.stats
-from tests.hang import HANG
 whole = [arviz_stats.summary, arviz_stats.base.array_stats.ess, scipy.stats.rankdata, scipy.signal.convolve]
 print(json.dumps([numbers, alone, [function.__module__.partition(".")[0] for function in whole]]))
 """

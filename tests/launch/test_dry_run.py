@@ -4,11 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.hang import HANG
+
 PROGRAM = """
 import sys
 sys.argv = ["sample", "-m", "model=quadratic", "sampler=hmc,sgld", "dry_run=true", "store.root={root}"]
 from lambda_hat.sample import main
-from tests.hang import HANG
 main()
 bridge = sys.modules.get("jax._src.xla_bridge")
 assert bridge is None or not bridge._backends, bridge._backends

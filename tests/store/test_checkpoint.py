@@ -14,6 +14,7 @@ from lambda_hat.store import checkpoint, files
 from lambda_hat.store.checkpoint import Carry, Chunk, load_carry, load_trace, merge_trace, save_carry, save_trace
 from lambda_hat.store.files import StoreError
 from lambda_hat.store.lease import Lease, LeaseLost, Owner
+from tests.hang import HANG
 
 ELSEWHERE = Owner(host="node7", machine="another boot", pid=1, start=1, job=None, restart=0)
 DRAWS = 10
@@ -239,7 +240,6 @@ from pathlib import Path
 import numpy as np
 from lambda_hat.store.checkpoint import load_carry, load_trace, merge_trace, save_carry, save_trace
 from lambda_hat.store.lease import Lease, Owner
-from tests.hang import HANG
 
 folder, rng = Path(sys.argv[1]), random.Random(0)
 

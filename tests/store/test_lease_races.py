@@ -11,6 +11,7 @@ import pytest
 
 from lambda_hat.store import lease as lease_module
 from lambda_hat.store.lease import Lease, LeaseHeld, LeaseLost, Owner, lease_path
+from tests.hang import HANG
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = Owner(host="node7", machine="another boot", pid=1, start=1, job=None, restart=0)
@@ -63,7 +64,6 @@ RACER = """
 import sys, time
 from pathlib import Path
 from lambda_hat.store.lease import Lease, LeaseHeld, Owner
-from tests.hang import HANG
 
 name, num_racers, num_rounds, root = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 owner = Owner.current()
