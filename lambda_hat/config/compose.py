@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lambda_hat.config.job import Job, parse_job
 from lambda_hat.config.override_values import Config, Presets, set_plainly, values_of
 from lambda_hat.config.presets import config_dir
+from lambda_hat.config.restrict_each import one_each
 from lambda_hat.config.schema import ConfigError, near_miss, without_secrets
 
 _OURS = ("lambda_hat", "launch", "hydra_plugins")
@@ -192,8 +193,8 @@ def compose_jobs(composer: Composer, sets: Iterable[OverrideSet]) -> list[Compos
     shared: dict[str, Any] = {}
     for overrides in sets:
         try:
-            config = composer.config(overrides)
-            composed.append(Composed(parse_job(config, shared), config))
+            configs = one_each(composer.config(overrides), shared)
+            composed += [Composed(parse_job(config, shared), config) for config in configs]
         except ConfigError as error:
             for fault in error.faults:
                 owners.setdefault(fault, []).append(" ".join(str(override.input_line) for override in overrides))

@@ -58,6 +58,24 @@ def free_weights(restrict: Sequence[str], shapes: Mapping[str, Shape]) -> Free:
     return free
 
 
+def parts(glob: str, shapes: Mapping[str, Shape]) -> list[str]:
+    """The paths, and beginnings of paths, that ``glob`` matches name by name: ``blocks/*`` are the blocks.
+
+    Raises:
+        ConfigError: it matches none.
+    """
+    names = glob.split("/")
+    beginnings = dict.fromkeys(tuple(path.split("/")[: len(names)]) for path in shapes)
+    found = [
+        "/".join(beginning)
+        for beginning in beginnings
+        if len(beginning) == len(names) and all(map(fnmatch.fnmatchcase, beginning, names))
+    ]
+    if not found:
+        raise ConfigError([f"posterior.restrict_each: {glob} matches no parameter; {_known(shapes)}"])
+    return found
+
+
 def is_whole(free: Free) -> bool:
     """Whether every weight is free."""
     return all(part is True for part in free.values())

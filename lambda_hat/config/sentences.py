@@ -6,6 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+# Keys that make several jobs of one, and are gone before a job is validated.
+_OF_SWEEPS = {"posterior.restrict_each": "makes a run for each match, which is a sweep; add -m"}
+
 
 def validation_sentences(node: str, error: ValidationError, schema: Any) -> list[str]:
     """One sentence for each key at fault.
@@ -21,7 +24,9 @@ def validation_sentences(node: str, error: ValidationError, schema: Any) -> list
         key = ".".join(str(part) for part in (node, *item["loc"]) if not str(part).endswith("]"))
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            message = f"no such key; {node} has {', '.join(field.name for field in dataclasses.fields(schema))}"
+            message = _OF_SWEEPS.get(key) or (
+                f"no such key; {node} has {', '.join(field.name for field in dataclasses.fields(schema))}"
+            )
         else:
             got[key] = dict(item["input"]) if isinstance(item["input"], Mapping) else item["input"]
         needs.setdefault(key, []).append(message[:1].lower() + message[1:])

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from lambda_hat.config.job import identity_of
-from lambda_hat.config.restriction import count_free, free_weights, is_whole
+from lambda_hat.config.job import identity_of, parse_job
+from lambda_hat.config.restrict_each import one_each
+from lambda_hat.config.restriction import count_free, free_weights, is_whole, parts
 from lambda_hat.config.schema import ConfigError
-from tests.jobs import make_job
+from tests.jobs import job_config, make_job
 
 SHAPES = {
     "blocks/0/attn/q": (4, 8),
@@ -130,3 +131,52 @@ def test_restrictions_that_a_job_refuses(tmp_path: Path, changes: dict[str, Any]
     with pytest.raises(ConfigError) as refused:
         make_job(tmp_path, **changes)
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("glob", "found"),
+    [
+        ("blocks/*", ["blocks/0", "blocks/1"]),
+        ("blocks/*/attn", ["blocks/0/attn", "blocks/1/attn"]),
+        ("*", ["blocks", "head"]),
+        ("blocks/1/*", ["blocks/1/attn", "blocks/1/mlp"]),
+    ],
+)
+def test_the_parts_that_a_glob_matches(glob: str, found: list[str]) -> None:
+    assert parts(glob, SHAPES) == found
+
+
+def test_a_glob_that_matches_no_part() -> None:
+    with pytest.raises(ConfigError, match="layers/\\* matches no parameter; the parameters are blocks/0/attn/q"):
+        parts("layers/*", SHAPES)
+
+
+def test_each_match_is_a_run(tmp_path: Path) -> None:
+    """And the config that made them is left as it was."""
+    network = {"_target_": "lambda_hat.targets.deep_linear.DeepLinear", "widths": [3, 2, 4]}
+    config = job_config(tmp_path, model=network, posterior={"gamma": 1.0, "restrict_each": "weight*"})
+    jobs = [parse_job(one) for one in one_each(config, {})]
+    assert [job.posterior.restrict for job in jobs] == [("weight1",), ("weight2",)]
+    assert [job.num_free for job in jobs] == [6, 8]
+    assert config["posterior"] == {"gamma": 1.0, "restrict_each": "weight*"}
+    plain = job_config(tmp_path)
+    assert one_each(plain, {}) == [plain]
+
+
+@pytest.mark.parametrize(
+    ("posterior", "says"),
+    [
+        ({"restrict_each": "w", "restrict": ["w"]}, "sets posterior.restrict for each match; leave one of the two"),
+        ({"restrict_each": ["w"]}, "posterior.restrict_each: needs a glob such as blocks/*, got ['w']"),
+        ({"restrict_each": "v*"}, "v* matches no parameter"),
+    ],
+)
+def test_what_each_refuses(tmp_path: Path, posterior: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        one_each(job_config(tmp_path, posterior=posterior), {})
+    assert says in str(refused.value)
+
+
+def test_one_run_says_that_each_is_a_sweep(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"posterior.restrict_each: makes a run for each match, which is a sweep"):
+        make_job(tmp_path, posterior={"restrict_each": "w"})
