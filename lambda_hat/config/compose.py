@@ -26,6 +26,7 @@ from lambda_hat.config.override_values import Config, Presets, set_plainly, valu
 from lambda_hat.config.presets import config_dir
 from lambda_hat.config.restrict_each import one_each
 from lambda_hat.config.schema import ConfigError, near_miss, without_secrets
+from lambda_hat.config.sentences import OF_SWEEPS
 
 _OURS = ("lambda_hat", "launch", "hydra_plugins")
 OverrideSet = tuple[Override, ...]
@@ -243,9 +244,10 @@ def explain(config_name: str, arguments: list[str]) -> list[str]:
             if len(sets) > 1 and not options.multirun:
                 return ["one key has several values: add -m to make a run of each"]
             compose_jobs(Composer(loader, config_name), sets)
+            keys = {override.key_or_group for override in sets[0]} if not options.multirun else set[str]()
+            return [f"{key}: {needs}" for key, needs in OF_SWEEPS.items() if key in keys]
         except ConfigError as error:
             return error.faults
-    return []
 
 
 def _with_owners(fault: str, texts: list[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 # Keys that make several jobs of one, and are gone before a job is validated.
-_OF_SWEEPS = {"posterior.restrict_each": "makes a run for each match, which is a sweep; add -m"}
+OF_SWEEPS = {"posterior.restrict_each": "makes a run for each match, which is a sweep; add -m"}
 
 
 def validation_sentences(node: str, error: ValidationError, schema: Any) -> list[str]:
@@ -24,7 +24,7 @@ def validation_sentences(node: str, error: ValidationError, schema: Any) -> list
         key = ".".join(str(part) for part in (node, *item["loc"]) if not str(part).endswith("]"))
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            message = _OF_SWEEPS.get(key) or (
+            message = OF_SWEEPS.get(key) or (
                 f"no such key; {node} has {', '.join(field.name for field in dataclasses.fields(schema))}"
             )
         else:
