@@ -78,6 +78,7 @@ def test_rows_that_break_the_contract(loss: Callable[..., Any], sentence: str) -
         (lambda p, b: squares(p, b).astype(jnp.bfloat16), "needs losses in float32 at least, got bfloat16"),
         (lambda p, b: squares(p, b).astype(int), "needs real floating-point numbers, got int64"),
         (lambda p, b: (squares(p, b), b["x"]), "got (24,) and (24, 2)"),
+        (lambda p, b: jax.lax.while_loop(lambda x: x.sum() < 0, jnp.sin, squares(p, b)), "has no gradient: ValueError"),
         ("no function", "needs a function of params and a batch, got str"),
         (lambda p, b: squares({**p, "b": 0.0}, b), "params/b: the loss does not depend on it"),
         (

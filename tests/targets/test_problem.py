@@ -238,11 +238,40 @@ def test_the_report_has_what_its_depth_allows() -> None:
     assert (gradient["hessian_max"], none["gradient_norm"], none["row_noise"]) == (None, None, None)
     assert full["loss"] == pytest.approx(none["loss"], rel=1e-12)
     assert none["parameters"] == {
-        "params/in/b": [4],
-        "params/in/w": [6, 4],
-        "params/out/b": [3],
-        "params/out/w": [4, 3],
+        "in/b": [4],
+        "in/w": [6, 4],
+        "out/b": [3],
+        "out/w": [4, 3],
     }
+
+
+def test_a_rule_of_its_own_for_a_gradient_is_kept() -> None:
+    """In the gradient, and in the Hessian of the report, which differentiates the rule. Sees a trace that drops it."""
+
+    @jax.custom_vjp
+    def doubled(x: Any) -> Any:
+        return x
+
+    doubled.defvjp(lambda x: (x, None), lambda _, g: (2 * g,))
+
+    def loss(params: Any, batch: Any) -> Any:
+        return 0.5 * ((doubled(params["w"]) * batch["x"]) ** 2).sum(-1)
+
+    report = Problem(loss, {"w": np.array([3.0, 1.0])}, {"x": np.ones((4, 2))}).built().report
+    assert report["gradient_norm"] == pytest.approx(2 * np.sqrt(10))
+    assert report["hessian_max"] == pytest.approx(2)
+
+
+def test_a_float32_run_has_the_loss_of_a_float64_one(weighted: tuple[Problem, np.ndarray]) -> None:
+    """Labels, masks and thresholds included, with 64 bits off."""
+    problem, weights = weighted
+    target = target_of(problem, "float32")
+    posterior = localise(target, jnp.float32(10), jnp.float32(1))
+    assert posterior.loss_at_w0.dtype == np.float32
+    np.testing.assert_allclose(posterior.loss_at_w0, problem.built().report["loss"], rtol=1e-6)
+    drawn = weights[np.asarray(target.minibatch(jax.random.key(0, impl="threefry2x32"), 500))]
+    assert (drawn > 0).all()
+    assert drawn.mean() > 1.2 * weights.mean(), "heavy rows are drawn more often"
 
 
 def test_parameters_in_less_precision_are_told() -> None:

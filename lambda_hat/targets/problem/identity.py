@@ -14,7 +14,7 @@ import jax
 from jax.extend import core
 
 from lambda_hat.targets.problem.parameters import ProblemError
-from lambda_hat.targets.problem.tracing import Program, Shape, content, default_settings, type_of
+from lambda_hat.targets.problem.tracing import Program, Shape, content, default_settings, told, type_of
 
 # Beyond this an array inside of a jitted part of the loss would be copied into every program.
 _LARGEST_BAKED = 1 << 20
@@ -27,7 +27,7 @@ def program_text(program: Program, shape: Shape, consts: tuple[jax.ShapeDtypeStr
     """A program and its gradient as text, with what its text does not show.
 
     Raises:
-        ProblemError: the loss calls Python, or holds a large array in a jitted part.
+        ProblemError: the loss has no gradient, calls Python, or holds a large array in a jitted part.
     """
 
     def loss_and_gradient(consts: Any, w: Any, state: Any, rows: Any, cotangent: Any) -> Any:
@@ -35,8 +35,11 @@ def program_text(program: Program, shape: Shape, consts: tuple[jax.ShapeDtypeStr
             losses, *weights = program(consts, w, state, rows)
             return losses, weights
 
-        losses, pullback, weights = jax.vjp(loss, w, has_aux=True)
-        return losses, weights, pullback(cotangent)
+        try:
+            losses, pullback, weights = jax.vjp(loss, w, has_aux=True)
+            return losses, weights, pullback(cotangent)
+        except Exception as error:
+            raise ProblemError([f"loss: has no gradient: {told(error)}"]) from error
 
     with default_settings(is_x64=shape.is_x64):
         cotangent = type_of(program.jaxpr.outvars[0])

@@ -168,6 +168,13 @@ class Problem:
             "data": {leaf.path: _hashed(leaf.array) for leaf in self._rows},
         }
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The arrays of the parameters by path, in their order within the flat w."""
+        coordinates = self._params.coordinates
+        names = (path.removeprefix("params/") for path in coordinates.paths)
+        return dict(zip(names, coordinates.shapes, strict=True))
+
     def unravel(self, w: Float[Array, " d"] | Float[np.ndarray, " d"]) -> PyTree:
         """The parameters' pytree at the flat ``w``."""
         return self._params.coordinates.unravel(jnp.asarray(w))
@@ -199,10 +206,7 @@ class Problem:
             )
             target = Target(target.w0, data, model, self.num_data).astype("float64")
         report = report_of(target, _AS_GIVEN, None, self._depth)
-        coordinates = self._params.coordinates
-        report["parameters"] = {
-            path: list(shape) for path, shape in zip(coordinates.paths, coordinates.shapes, strict=True)
-        }
+        report["parameters"] = {path: list(shape) for path, shape in self.shapes.items()}
         report["warnings"] += self._warnings()
         report["notes"] = self._notes(rows, is_coarse=is_coarse)
         return Built(w0, data, self.num_data, report)

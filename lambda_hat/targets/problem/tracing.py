@@ -69,7 +69,7 @@ class UserLoss(NamedTuple):
         except jax.errors.InconclusiveDimensionOperation:
             raise
         except Exception as error:
-            raise ProblemError([f"loss: raised {_told(error)}"]) from error
+            raise ProblemError([f"loss: raised {told(error)}"]) from error
         return _results(value, rows[0].shape[0] if rows else None)
 
 
@@ -267,7 +267,7 @@ def _results(value: Any, num_rows: Any) -> tuple[Array, ...]:
     return results
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """The error with the user's own lines, which are those outside of the libraries'."""
     lines = [
         f"{_parts(frame.filename)[-1]} line {frame.lineno} in {frame.name}: {frame.line}"
