@@ -8,12 +8,14 @@ if TYPE_CHECKING:
     from lambda_hat.api import llc as llc
     from lambda_hat.config.schema import Budget as Budget
     from lambda_hat.results import load as load
+    from lambda_hat.targets.problem import Problem as Problem
 
 __version__ = "0.1.0"  # pyproject.toml reads it here
 
 # Where each name of the face lives.
 _NAMES = {
     "Budget": "lambda_hat.config.schema",
+    "Problem": "lambda_hat.targets.problem",
     "llc": "lambda_hat.api",
     "load": "lambda_hat.results",
 }

@@ -70,8 +70,7 @@ class Result(Estimate):
         return self.document
 
     def __repr__(self) -> str:
-        rows = self._rows()
-        return "\n".join(f"{label:<9} {line}" for label, line in rows)
+        return "\n".join(f"{label:<9} {line}" for label, line in self._rows())
 
     def _repr_html_(self) -> str:
         cells = [(html.escape(label), html.escape(line)) for label, line in self._rows()]
@@ -83,12 +82,13 @@ class Result(Estimate):
 
     def _rows(self) -> list[tuple[str, str]]:
         """The result in words: a label and a line each."""
+        report = self.document["target_report"]
         parts = {
             "LLC": [line.removeprefix("LLC ") for line in llc_lines(self.document)],
             "verdict": [*verdict_lines(self.document), *remarks(self.document)],
             "posterior": [self._posterior()],
             "draws": [self._draws()],
-            "w0": [w0_in_words(self.document["target_report"])],
+            "w0": [w0_in_words(report), *report.get("notes", [])],
         }
         return [
             (label if index == 0 else "", line) for label, lines in parts.items() for index, line in enumerate(lines)

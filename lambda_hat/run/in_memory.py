@@ -30,6 +30,7 @@ from lambda_hat.run.sink import Memory, with_columns
 from lambda_hat.run.target import on_device
 from lambda_hat.samplers.base import Sampler
 from lambda_hat.sampling.ensemble import Ensemble
+from lambda_hat.store.files import plain
 from lambda_hat.targets.base import Built, Loss, Target
 
 # Settings of JAX that could change a number; a session's own value is noted. Some are set for the time of a run: a
@@ -108,7 +109,7 @@ def sample(problem: Problem, settings: Settings, reporter: Reporter) -> Sampled:
         drawn.tuned,
         build_seconds,
     )
-    return Sampled(found, trace, warmup, drawn.setting, document_of(drawn.ledger, found, facts))
+    return Sampled(found, trace, warmup, drawn.setting, plain(document_of(drawn.ledger, found, facts)))
 
 
 def _draw(built: Built, model: Loss, settings: Settings, reporter: Reporter) -> _Drawn:

@@ -120,7 +120,12 @@ def verdict_lines(analysis: Document) -> list[str]:
 def w0_in_words(report: Node) -> str:
     """The loss at w0, the norm of its gradient, and the ends of its Hessian's spectrum."""
     loss, gradient = report["loss"], report["gradient_norm"]
-    ends = report["hessian_min"], report["hessian_max"]
-    norm = "not examined" if gradient is None else f"{gradient:.3g}"
-    hessian = "Hessian not examined" if None in ends else f"Hessian from {ends[0]:.3g} to {ends[1]:.3g}"
-    return f"L_n(w0) = {loss:.6g}, |grad| = {norm}, {hessian}"
+    low, high = report["hessian_min"], report["hessian_max"]
+    failed = set(report.get("not_finite", ()))
+    norm = _unknown({"gradient_norm"} & failed) if gradient is None else f"= {gradient:.3g}"
+    ends = _unknown({"hessian_min", "hessian_max"} & failed) if None in (low, high) else f"from {low:.3g} to {high:.3g}"
+    return f"L_n(w0) = {loss:.6g}, |grad| {norm}, Hessian {ends}"
+
+
+def _unknown(failed: set[str]) -> str:
+    return "not finite" if failed else "not examined"
