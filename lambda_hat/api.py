@@ -4,11 +4,12 @@ import contextlib
 from typing import Any
 
 from lambda_hat.config.job import SamplerConfig
-from lambda_hat.config.schema import Budget
+from lambda_hat.config.schema import Budget, ConfigError
 from lambda_hat.config.settings import settings_of
 from lambda_hat.report.result import Result
-from lambda_hat.run.in_memory import Problem, sample
+from lambda_hat.run.in_memory import sample
 from lambda_hat.run.progress import Silent, session_reporter
+from lambda_hat.targets.problem import Problem
 
 
 def llc(  # noqa: PLR0913 - each is a setting of its own
@@ -30,7 +31,7 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     with the interruption among its reasons. The same arguments give the same draws.
 
     Args:
-        problem: A loss with its parameters and data (:class:`lambda_hat.Problem`).
+        problem: A loss with its parameters and data (:class:`lambda_hat.targets.problem.Problem`).
         sampler: A preset's name (``hmc``, ``sgld``, ...), or a sampler such as ``lambda_hat.samplers.HMC()``.
         gamma: Strength of the localiser around w0 (>= 0).
         nbeta: The product n beta; None: n / log n.
@@ -45,7 +46,9 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
         lambda_hat.run.target.RunError: the loss is not finite, at w0 or at every chain.
         KeyboardInterrupt: Ctrl-C came before the first draw, or twice.
     """
+    if not callable(getattr(problem, "built", None)):
+        raise ConfigError([f"problem: needs a Problem(loss, params, data), got {type(problem).__name__}"])
     posterior = {"nbeta": nbeta, "gamma": gamma}
     asked = settings_of(sampler, settings, budget, posterior=posterior, num_chains=num_chains, seed=seed)
     with session_reporter() if progress else contextlib.nullcontext(Silent()) as reporter:
-        return Result.of(*sample(problem, asked, reporter))
+        return Result.of(*sample(problem.model, problem.built, asked, reporter))

@@ -51,12 +51,12 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 
 @pytest.fixture(scope="module")
-def problem(job: Job) -> BuiltIn:
+def problem(job: Job) -> Any:
     return BuiltIn(job)
 
 
 @pytest.fixture(scope="module")
-def result(problem: BuiltIn) -> Result:
+def result(problem: Any) -> Result:
     return lh.llc(problem, SHORT, num_chains=3, budget=lh.Budget(draws=200), progress=False)
 
 
@@ -126,7 +126,7 @@ def test_a_loss_of_ones_own() -> None:
     assert found.draws["loss"].dtype == np.float64
 
 
-def test_settings_of_the_posterior_and_a_preset_are_told(problem: BuiltIn) -> None:
+def test_settings_of_the_posterior_and_a_preset_are_told(problem: Any) -> None:
     found = lh.llc(
         problem, "sgld", nbeta=100.0, gamma=2, num_chains=3, budget=lh.Budget(draws=4), progress=False, **SGLD_FIELDS
     )
@@ -135,7 +135,7 @@ def test_settings_of_the_posterior_and_a_preset_are_told(problem: BuiltIn) -> No
     assert math.isfinite(found.llc)
 
 
-def test_the_session_stays_as_it_was(problem: BuiltIn) -> None:
+def test_the_session_stays_as_it_was(problem: Any) -> None:
     before = session()
     kept: Any = jax.jit(lambda x: x + 1)
     diverging: dict[str, Any] = {**SGLD_FIELDS, "step_size": 1e3}
@@ -168,7 +168,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return at
 
 
-def test_ctrl_c_returns_the_estimate_so_far(problem: BuiltIn, result: Result, interrupt: Callable[[str], None]) -> None:
+def test_ctrl_c_returns_the_estimate_so_far(problem: Any, result: Result, interrupt: Callable[[str], None]) -> None:
     before = session()
     interrupt("sampling")
     found = lh.llc(problem, SHORT, num_chains=3, budget=lh.Budget(draws=200))
@@ -180,7 +180,7 @@ def test_ctrl_c_returns_the_estimate_so_far(problem: BuiltIn, result: Result, in
     assert session() == before
 
 
-def test_ctrl_c_before_the_first_draw_ends_the_call(problem: BuiltIn, interrupt: Callable[[str], None]) -> None:
+def test_ctrl_c_before_the_first_draw_ends_the_call(problem: Any, interrupt: Callable[[str], None]) -> None:
     before = session()
     interrupt("warmup")
     with pytest.raises(KeyboardInterrupt, match="before the first draw"):
@@ -188,7 +188,7 @@ def test_ctrl_c_before_the_first_draw_ends_the_call(problem: BuiltIn, interrupt:
     assert session() == before
 
 
-def test_another_thread_can_ask(problem: BuiltIn) -> None:
+def test_another_thread_can_ask(problem: Any) -> None:
     """Python lets the main thread alone set signal handlers."""
     found: list[Result] = []
 
@@ -201,7 +201,7 @@ def test_another_thread_can_ask(problem: BuiltIn) -> None:
     assert [one.num_draws for one in found] == [4]
 
 
-def test_what_the_session_has_changed_is_noted_or_refused(problem: BuiltIn, result: Result) -> None:
+def test_what_the_session_has_changed_is_noted_or_refused(problem: Any, result: Result) -> None:
     """A trace has NaN in columns that a sampler does not define; other random bits would be another run."""
     with jax.debug_nans(True), jax.threefry_partitionable(False), jax.numpy_dtype_promotion("strict"):
         found = lh.llc(problem, SHORT, num_chains=3, budget=lh.Budget(draws=4), progress=False)
@@ -227,10 +227,16 @@ def test_what_the_session_has_changed_is_noted_or_refused(problem: BuiltIn, resu
         (lh.samplers.HMC, {}, r"sampler: needs a preset's name .*, got the class HMC"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_named(problem: BuiltIn, sampler: Any, arguments: Any, sentence: str) -> None:
+def test_what_does_not_fit_is_named(problem: Any, sampler: Any, arguments: Any, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence) as raised:
         lh.llc(problem, sampler, progress=False, **arguments)
     assert len(raised.value.faults) == 1
+
+
+def test_a_loss_alone_is_no_problem() -> None:
+    loss: Any = np.sum
+    with pytest.raises(ConfigError, match=r"problem: needs a Problem\(loss, params, data\), got "):
+        lh.llc(loss)
 
 
 def test_the_samplers_are_those_with_presets() -> None:

@@ -7,8 +7,8 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -46,14 +46,6 @@ _DEFAULTS = {
 }
 
 
-class Problem(Protocol):
-    """What is sampled: a loss, and its target as built."""
-
-    @property
-    def model(self) -> Loss: ...
-    def built(self) -> Built: ...
-
-
 class Sampled(NamedTuple):
     """What a run in memory leaves: its estimate, its traces (chain, draw), and all of it as one document."""
 
@@ -72,13 +64,19 @@ class _Drawn(NamedTuple):
     is_whole: bool
 
 
-def sample(problem: Problem, settings: Settings, reporter: Reporter) -> Sampled:
-    """Sample the problem until the budget is spent, or until Ctrl-C.
+def sample(model: Loss, build: Callable[[], Built], settings: Settings, reporter: Reporter) -> Sampled:
+    """Sample a target until the budget is spent, or until Ctrl-C.
 
     Ctrl-C ends the run after the current chunk; the estimate of what was drawn has that among its reasons.
 
+    Args:
+        model: Its loss.
+        build: Returns it as built.
+        settings: What is asked of it.
+        reporter: Receives the progress.
+
     Raises:
-        ConfigError: the settings do not fit the problem, or JAX compiles nothing in this session.
+        ConfigError: the settings do not fit the target, or JAX compiles nothing in this session.
         RunError: the loss is not finite, at w0 or at every chain.
         KeyboardInterrupt: Ctrl-C came before the first draw, or twice.
     """
@@ -86,11 +84,11 @@ def sample(problem: Problem, settings: Settings, reporter: Reporter) -> Sampled:
     if "jax_disable_jit" in changed:
         raise ConfigError(["llc: needs compiled programs, but jax_disable_jit is set; unset it for this call"])
     started = time.monotonic()
-    built = problem.built()
+    built = build()
     build_seconds = time.monotonic() - started
     settings.check(built.num_data, built.w0.size)
     with _own_settings(settings.sampler.dtype):
-        drawn = _draw(built, problem.model, settings, reporter)
+        drawn = _draw(built, model, settings, reporter)
         give_back()
         device = jax.devices()[0]
     made = provenance(device.platform, device.device_kind, settings.sampler.dtype)
