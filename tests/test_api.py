@@ -23,8 +23,9 @@ from lambda_hat.config.presets import presets_of
 from lambda_hat.config.schema import ConfigError
 from lambda_hat.config.settings import settings_of
 from lambda_hat.report.result import Result
+from lambda_hat.run import in_memory
 from lambda_hat.run.loop import RunError, execute
-from lambda_hat.run.progress import session_reporter
+from lambda_hat.run.progress import PlainReporter, session_reporter
 from lambda_hat.store.layout import Store
 from lambda_hat.targets.base import Built, Loss, build, model_of
 from tests.jobs import HMC, SGLD, make_job
@@ -199,6 +200,17 @@ def test_another_thread_can_ask(problem: Any) -> None:
     thread.start()
     thread.join()
     assert [one.num_draws for one in found] == [4]
+
+
+def test_chains_that_take_turns_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(in_memory, "usable_cores", lambda: [0, 1])
+    in_memory._tell_devices(10_000, PlainReporter())
+    assert not capsys.readouterr().err, "this session has two devices"
+    monkeypatch.setattr(jax, "devices", lambda: ["cpu:0"])
+    in_memory._tell_devices(10, PlainReporter())
+    assert not capsys.readouterr().err, "a small target's chains share one anyway"
+    in_memory._tell_devices(10_000, PlainReporter())
+    assert "one_a_core() before JAX computes" in capsys.readouterr().err
 
 
 def test_what_the_session_has_changed_is_noted_or_refused(problem: Any, result: Result) -> None:

@@ -29,6 +29,7 @@ from lambda_hat.run.signals import Stop
 from lambda_hat.run.sink import Memory, with_columns
 from lambda_hat.run.target import on_device
 from lambda_hat.samplers.base import Sampler
+from lambda_hat.sampling.devices import fits_one_core, usable_cores
 from lambda_hat.sampling.ensemble import Ensemble
 from lambda_hat.store.files import plain
 from lambda_hat.targets.base import Built, Loss, Target
@@ -83,31 +84,39 @@ def sample(model: Loss, build: Callable[[], Built], settings: Settings, reporter
     changed = _changed_settings()
     if "jax_disable_jit" in changed:
         raise ConfigError(["llc: needs compiled programs, but jax_disable_jit is set; unset it for this call"])
-    started = time.monotonic()
-    built = build()
-    build_seconds = time.monotonic() - started
-    settings.check(built.num_data, built.w0.size)
     with _own_settings(settings.sampler.dtype):
+        started = time.monotonic()
+        built = build()
+        build_seconds = time.monotonic() - started
+        settings.check(built.num_data, built.w0.size)
+        _tell_devices(built.w0.size, reporter)
         drawn = _draw(built, model, settings, reporter)
         give_back()
         device = jax.devices()[0]
-    made = provenance(device.platform, device.device_kind, settings.sampler.dtype)
-    trace, warmup = with_columns(
-        drawn.sink.trace(drawn.ledger, "sampling"), drawn.sink.trace(drawn.ledger, "warmup"), settings.num_chains
-    )
-    found = estimate(trace, drawn.setting)
+    made = {**provenance(device.platform, device.device_kind, settings.sampler.dtype), "jax_settings": changed}
+    return _estimated(drawn, settings, build_seconds, made)
+
+
+def _estimated(drawn: _Drawn, settings: Settings, build_seconds: float, made: Document) -> Sampled:
+    ledger, setting = drawn.ledger, drawn.setting
+    phases = drawn.sink.trace(ledger, "sampling"), drawn.sink.trace(ledger, "warmup")
+    trace, warmup = with_columns(*phases, settings.num_chains)
+    found = estimate(trace, setting)
     if not drawn.is_whole:
-        found = dataclasses.replace(found, against=(_interrupted(drawn.ledger.draws, settings.budget), *found.against))
-    facts = Facts(
-        {"sampler": name_of(settings.sampler)},
-        settings.to_dict(),
-        settings.budget,
-        drawn.setting,
-        {**made, "jax_settings": changed},
-        drawn.tuned,
-        build_seconds,
-    )
-    return Sampled(found, trace, warmup, drawn.setting, plain(document_of(drawn.ledger, found, facts)))
+        found = dataclasses.replace(found, against=(_interrupted(ledger.draws, settings.budget), *found.against))
+    names = {"sampler": name_of(settings.sampler)}
+    facts = Facts(names, settings.to_dict(), settings.budget, setting, made, drawn.tuned, build_seconds)
+    return Sampled(found, trace, warmup, setting, plain(document_of(ledger, found, facts)))
+
+
+def _tell_devices(dim: int, reporter: Reporter) -> None:
+    """How chains run side by side, where they would: a session's devices are not ours to change."""
+    is_one = jax.default_backend() == "cpu" and len(jax.devices()) == 1
+    if is_one and len(usable_cores()) > 1 and not fits_one_core({"dim": dim}):
+        reporter.line(
+            "the chains take turns on one device: call lambda_hat.sampling.devices.one_a_core() before JAX computes "
+            "anything, and they run side by side"
+        )
 
 
 def _draw(built: Built, model: Loss, settings: Settings, reporter: Reporter) -> _Drawn:
