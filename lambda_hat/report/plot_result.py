@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from lambda_hat.config.schema import Node
 from lambda_hat.estimation.trace import Trace, WarmupTrace
-from lambda_hat.report.plots import INK, MUTED, STYLE, Run, draw_running, draw_trace, facts, legend
+from lambda_hat.report.drawn_run import Run
+from lambda_hat.report.plots import INK, MUTED, STYLE, draw_running, draw_trace, facts, legend
 from lambda_hat.run.summary import with_error
 
 

@@ -6,11 +6,9 @@ drift nor an excursion is lost.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -21,9 +19,9 @@ from matplotlib.ticker import EngFormatter
 
 from lambda_hat.config.schema import Document, Node
 from lambda_hat.estimation.reason import rhat_in_words
-from lambda_hat.estimation.standard_error import INTERVAL_90, running_interval
-from lambda_hat.estimation.statistics import llc_draws
-from lambda_hat.estimation.trace import Draws, Trace, WarmupTrace, averaged_loss
+from lambda_hat.estimation.standard_error import INTERVAL_90
+from lambda_hat.estimation.trace import Draws, Trace, WarmupTrace
+from lambda_hat.report.drawn_run import POINTS, Run
 from lambda_hat.run.summary import contradicted, with_error
 from lambda_hat.store.files import atomic_path
 
@@ -42,39 +40,7 @@ STYLE: Any = {
     "ytick.color": MUTED,
 }
 # A trace of more draws than a picture has columns for is drawn as this many stretches.
-_MOST_DRAWS, _STRETCHES, _POINTS, _MOST_CHAINS_IN_LEGEND = 4000, 250, 300, 8
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the pictures show of a run: its draws of nbeta (L_n(w) - L_n(w0)), those whose mean is the LLC, its trace
-    and its analysis.json."""
-
-    x: Draws
-    averaged: Draws
-    warmup_x: Float[np.ndarray, "chain warmup_draw"]
-    trace: Trace
-    analysis: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, trace: Trace, warmup: WarmupTrace, analysis: Node) -> Self:
-        loss = (trace["loss"], averaged_loss(trace), warmup.get("loss", np.empty((len(trace["loss"]), 0))))
-        x, averaged, warmup_x = (llc_draws(values, analysis["nbeta"], analysis["loss_at_w0"]) for values in loss)
-        return cls(x, averaged, warmup_x, trace, analysis)
-
-    @cached_property
-    def points(self) -> Int[np.ndarray, " point"]:
-        """Counts of draws at which running values are drawn."""
-        return np.unique(np.linspace(min(4, self.x.shape[1]), self.x.shape[1], _POINTS).astype(int))
-
-    @cached_property
-    def running(self) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
-        return running_interval(self.averaged, self.points, self.number("llc_mcse"))
-
-    def number(self, name: str) -> float:
-        """A number of analysis.json; NaN for its null."""
-        value = self.analysis.get(name)
-        return math.nan if value is None else float(value)
+_MOST_DRAWS, _STRETCHES, _MOST_CHAINS_IN_LEGEND = 4000, 250, 8
 
 
 class _Cost(NamedTuple):
@@ -187,7 +153,7 @@ def _draw_chains(run: Run, axes: Axes, x: Draws, start: int) -> None:
 def _draw_rank(run: Run, figure: Figure) -> None:
     """Each chain's distribution function of pooled ranks, minus the uniform one: flat when the chains agree."""
     axes = figure.subplots()
-    p = np.linspace(0.0, 1.0, _POINTS)
+    p = np.linspace(0.0, 1.0, POINTS)
     pooled = np.quantile(run.x, p)
     for chain, draws in enumerate(run.x):
         share = np.searchsorted(np.sort(draws), pooled, side="right") / draws.size
