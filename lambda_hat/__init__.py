@@ -1,17 +1,34 @@
 """lambda_hat: the local learning coefficient of trained models, by many samplers, with errors one can trust."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lambda_hat import samplers as samplers
+    from lambda_hat.api import llc as llc
+    from lambda_hat.config.schema import Budget as Budget
     from lambda_hat.results import load as load
+    from lambda_hat.targets.problem import Problem as Problem
 
 __version__ = "0.1.0"  # pyproject.toml reads it here
 
+# Where each name of the face lives.
+_NAMES = {
+    "Budget": "lambda_hat.config.schema",
+    "Problem": "lambda_hat.targets.problem",
+    "llc": "lambda_hat.api",
+    "load": "lambda_hat.results",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import ``lambda_hat.load`` at its first use, because importing the package must stay fast."""
-    if name != "load":
+    """Import what is asked for at its first use, because importing the package must stay fast."""
+    if name == "samplers":
+        return importlib.import_module("lambda_hat.samplers")
+    if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from lambda_hat.results import load
+    return getattr(importlib.import_module(_NAMES[name]), name)
 
-    return load
+
+def __dir__() -> list[str]:
+    return sorted([*_NAMES, "__version__", "samplers"])

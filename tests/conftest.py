@@ -39,8 +39,11 @@ os.environ |= {
 install_import_hook(
     [
         "lambda_hat.posterior",
+        "lambda_hat.run.chunks",
+        "lambda_hat.run.file_sink",
         "lambda_hat.run.loop",
         "lambda_hat.run.publish",
+        "lambda_hat.run.sink",
         "lambda_hat.run.target",
         "lambda_hat.samplers",
         "lambda_hat.sampling",

@@ -7,7 +7,7 @@ from lambda_hat.config.schema import check_tag
 from lambda_hat.report.pictures import draw_missing
 from lambda_hat.run.loop import ensure_target, execute
 from lambda_hat.run.progress import terminal_reporter
-from lambda_hat.run.summary import other_code, sentences
+from lambda_hat.run.summary import other_code, sentences, w0_in_words
 from lambda_hat.sampling.devices import one_a_core
 from lambda_hat.store.layout import Store
 from lambda_hat.store.runs import archive, finished
@@ -52,11 +52,7 @@ def build(config: DictConfig) -> None:
         with terminal_reporter() as reporter:
             meta = ensure_target(job, store, reporter)
     report = meta["report"]
-    print(
-        f"d = {meta['dim']}, n = {meta['num_data']}, L_n(w0) = {report['loss']:.6g}, "
-        f"|grad| = {report['gradient_norm']:.3g}, "
-        f"Hessian from {report['hessian_min']:.3g} to {report['hessian_max']:.3g}"
-    )
+    print(f"d = {meta['dim']}, n = {meta['num_data']}, {w0_in_words(report)}")
     for warning in report["warnings"]:
         print(f"warning: {warning}")
     print(f"target: {store.target_dir(job.target_id)}")

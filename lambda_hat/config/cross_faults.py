@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from lambda_hat.config.schema import ConfigError
 
 if TYPE_CHECKING:
-    from lambda_hat.config.job import Job
+    from lambda_hat.config.job import Job, SamplerTraits
 
 
 def cross_faults(job: "Job") -> list[str]:
@@ -25,10 +25,8 @@ def cross_faults(job: "Job") -> list[str]:
 
 def _size_faults(job: "Job", *, fits: bool) -> list[str]:
     """Why so many rows, or so few parameters, cannot be sampled; ``fits``: the data are of the model's kind."""
-    faults: list[str] = []
     traits, num_rows = job.sampler.traits, job.data.count_rows()
-    if traits.batch_size is not None and traits.batch_size > num_rows:
-        faults.append(f"sampler.batch_size: needs at most the n = {num_rows} rows of the data, got {traits.batch_size}")
+    faults = batch_faults(traits, num_rows)
     job.posterior.resolve_nbeta(num_rows)
     if not fits:
         return faults
@@ -36,7 +34,23 @@ def _size_faults(job: "Job", *, fits: bool) -> list[str]:
         faults.append(
             f"posterior.restrict: {job.sampler_name} draws all weights; set posterior.restrict=null or use sampler=hmc"
         )
-    if traits.least_dim > 1 and (dim := job.num_free) < traits.least_dim:
-        needs = f"needs at least {traits.least_dim} parameters that are free, got {dim}"
-        faults.append(f"sampler: {job.sampler_name} {needs}; use sampler=hmc")
+    if traits.least_dim > 1:
+        faults += dim_faults(job.sampler_name, traits, job.num_free)
     return faults
+
+
+def batch_faults(traits: "SamplerTraits", num_rows: int) -> list[str]:
+    """Why a sampler cannot take its minibatches from so many rows."""
+    size = traits.batch_size
+    if size is None or size <= num_rows:
+        return []
+    return [f"sampler.batch_size: needs at most the n = {num_rows} rows of the data, got {size}"]
+
+
+def dim_faults(name: str, traits: "SamplerTraits", num_free: int) -> list[str]:
+    """Why the sampler ``name`` cannot move so few weights."""
+    if num_free >= traits.least_dim:
+        return []
+    return [
+        f"sampler: {name} needs at least {traits.least_dim} parameters that are free, got {num_free}; use sampler=hmc"
+    ]

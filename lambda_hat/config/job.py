@@ -168,8 +168,7 @@ class Job:
 
     @property
     def sampler_name(self) -> str:
-        """The name of the sampler's file, as the run's id has it: ``hmc``."""
-        return canonical(self.sampler)["_target_"].split(".")[-2]
+        return name_of(self.sampler)
 
     @cached_property
     def run_id(self) -> str:
@@ -178,6 +177,11 @@ class Job:
     def to_dict(self) -> Document:
         """The mapping from which :func:`parse_job` makes this job again; what ``config.yaml`` holds."""
         return {field.name: canonical(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+def name_of(sampler: SamplerConfig) -> str:
+    """The name of the sampler's file, as a run's id has it: ``hmc``."""
+    return canonical(sampler)["_target_"].split(".")[-2]
 
 
 def canonical(value: Any) -> Any:
@@ -262,7 +266,7 @@ def parse_job(config: Node, shared: Document | None = None) -> Job:
         key = json.dumps([name, config[name]], sort_keys=True, default=repr)
         if key not in shared:
             before = len(faults)
-            node = _parse_node(name, config[name], faults)
+            node = parse_node(name, config[name], faults)
             if len(faults) > before:
                 continue
             shared[key] = node
@@ -275,7 +279,7 @@ def parse_job(config: Node, shared: Document | None = None) -> Job:
     raise ConfigError(faults)
 
 
-def _parse_node(name: str, node: Any, faults: list[str]) -> Any:
+def parse_node(name: str, node: Any, faults: list[str]) -> Any:
     """The schema object of one node, or None after adding to ``faults``."""
     schema: Any = _SCALARS.get(name) or _PLAIN_NODES.get(name)
     if schema is None:

@@ -6,9 +6,7 @@ drift nor an excursion is lost.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +14,14 @@ import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import EngFormatter
 
 from lambda_hat.config.schema import Document, Node
 from lambda_hat.estimation.reason import rhat_in_words
-from lambda_hat.estimation.standard_error import INTERVAL_90, running_interval
-from lambda_hat.estimation.statistics import llc_draws
-from lambda_hat.estimation.trace import Draws, Trace, WarmupTrace, averaged_loss
+from lambda_hat.estimation.standard_error import INTERVAL_90
+from lambda_hat.estimation.trace import Draws, Trace, WarmupTrace
+from lambda_hat.report.drawn_run import POINTS, Run
 from lambda_hat.run.summary import contradicted, with_error
 from lambda_hat.store.files import atomic_path
 
@@ -42,33 +40,7 @@ STYLE: Any = {
     "ytick.color": MUTED,
 }
 # A trace of more draws than a picture has columns for is drawn as this many stretches.
-_MOST_DRAWS, _STRETCHES, _POINTS, _MOST_CHAINS_IN_LEGEND = 4000, 250, 300, 8
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What the pictures show of a run: its draws of nbeta (L_n(w) - L_n(w0)), those whose mean is the LLC, its trace
-    and its analysis.json."""
-
-    x: Draws
-    averaged: Draws
-    warmup_x: Float[np.ndarray, "chain warmup_draw"]
-    trace: Trace
-    analysis: Mapping[str, Any]
-
-    @cached_property
-    def points(self) -> Int[np.ndarray, " point"]:
-        """Counts of draws at which running values are drawn."""
-        return np.unique(np.linspace(min(4, self.x.shape[1]), self.x.shape[1], _POINTS).astype(int))
-
-    @cached_property
-    def running(self) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
-        return running_interval(self.averaged, self.points, self.number("llc_mcse"))
-
-    def number(self, name: str) -> float:
-        """A number of analysis.json; NaN for its null."""
-        value = self.analysis.get(name)
-        return math.nan if value is None else float(value)
+_MOST_DRAWS, _STRETCHES, _MOST_CHAINS_IN_LEGEND = 4000, 250, 8
 
 
 class _Cost(NamedTuple):
@@ -91,23 +63,22 @@ def draw_diagnostics(trace: Trace, warmup: WarmupTrace, analysis: Node, director
     Returns:
         The files written: none for a run without draws.
     """
-    loss = (trace["loss"], averaged_loss(trace), warmup.get("loss", np.empty((len(trace["loss"]), 0))))
-    x, averaged, warmup_x = (llc_draws(values, analysis["nbeta"], analysis["loss_at_w0"]) for values in loss)
-    run = _Run(x, averaged, warmup_x, trace, analysis)
+    run = Run.of(trace, warmup, analysis)
+    x = run.x
     if not np.isfinite(x).any():
         return []
-    pictures: dict[str, Callable[[_Run, Figure], None]] = {"trace": _draw_trace}
+    pictures: dict[str, Callable[[Run, Figure], None]] = {"trace": draw_trace}
     if x.shape[0] > 1 and np.isfinite(x).all():
         pictures["rank"] = _draw_rank
     # A diverged draw is drawn as a gap, without a word: the verdict has said it.
     with np.errstate(all="ignore"):
         if "energy" in trace and np.isfinite(np.diff(trace["energy"])).any():
             pictures["energy"] = _draw_energy
-        pictures |= {"running_llc": _draw_running, "llc_convergence_combined": _draw_convergence}
+        pictures |= {"running_llc": draw_running, "llc_convergence_combined": _draw_convergence}
         return [_save(run, draw, directory / f"{name}.png") for name, draw in pictures.items()]
 
 
-def _save(run: _Run, draw: "Callable[[_Run, Figure], None]", path: Path) -> Path:
+def _save(run: Run, draw: "Callable[[Run, Figure], None]", path: Path) -> Path:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 4.4))
         draw(run, figure)
@@ -115,14 +86,14 @@ def _save(run: _Run, draw: "Callable[[_Run, Figure], None]", path: Path) -> Path
         # Its second, empty line keeps room for the facts, which are in smaller type.
         title = f"{run.analysis['sampler']} on {run.analysis['target_id']}:  LLC = {llc}\n"
         figure.suptitle(title, x=0.012, ha="left", fontsize=11, color=INK)
-        figure.text(0.012, 0.93, _facts(run), fontsize=8, color=MUTED, va="center")
-        _legend(figure)
+        figure.text(0.012, 0.93, facts(run), fontsize=8, color=MUTED, va="center")
+        legend(figure)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png")
     return path
 
 
-def _facts(run: _Run) -> str:
+def facts(run: Run) -> str:
     chains, draws = run.x.shape
     verdict = run.analysis["verdict"]
     if words := contradicted(run.analysis):
@@ -133,20 +104,20 @@ def _facts(run: _Run) -> str:
     return f"{size},  R-hat {rhat_in_words(run.number('rhat'))},  bulk ESS {run.number('ess_bulk'):.0f},  {judged}"
 
 
-def _legend(figure: Figure) -> None:
+def legend(figure: Figure | SubFigure) -> None:
     """One legend for all panels, under them, where no data can lie beneath it."""
     named = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    legend = figure.legend(
+    box = figure.legend(
         named.values(), named.keys(), loc="outside lower center", ncols=8, fontsize=8, frameon=False,
         columnspacing=1.2, handlelength=1.5,
     )  # fmt: skip
-    for line in legend.get_lines():
+    for line in box.get_lines():
         line.set(linewidth=1.6, alpha=1.0)
 
 
-def _draw_trace(run: _Run, figure: Figure) -> None:
+def draw_trace(run: Run, figure: Figure | SubFigure) -> None:
     """Every chain's draws with the end of warm-up before them, and their distribution beside them."""
     axes, side = figure.subplots(1, 2, width_ratios=[4, 1], sharey=True)
     num_warmup, num_draws = run.warmup_x.shape[1], run.x.shape[1]
@@ -167,7 +138,7 @@ def _draw_trace(run: _Run, figure: Figure) -> None:
     _count_axis(axes)
 
 
-def _draw_chains(run: _Run, axes: Axes, x: Draws, start: int) -> None:
+def _draw_chains(run: Run, axes: Axes, x: Draws, start: int) -> None:
     """The draws of every chain from draw ``start`` on; of a long trace, means and range over equal stretches."""
     length = 1 if x.shape[1] <= _MOST_DRAWS else x.shape[1] // _STRETCHES
     stretches = x[:, : x.shape[1] // length * length].reshape(x.shape[0], -1, length)
@@ -179,10 +150,10 @@ def _draw_chains(run: _Run, axes: Axes, x: Draws, start: int) -> None:
         axes.plot(where, means, lw=0.7, alpha=0.8 if start == 0 else 0.45, **_chain_style(run, chain))
 
 
-def _draw_rank(run: _Run, figure: Figure) -> None:
+def _draw_rank(run: Run, figure: Figure) -> None:
     """Each chain's distribution function of pooled ranks, minus the uniform one: flat when the chains agree."""
     axes = figure.subplots()
-    p = np.linspace(0.0, 1.0, _POINTS)
+    p = np.linspace(0.0, 1.0, POINTS)
     pooled = np.quantile(run.x, p)
     for chain, draws in enumerate(run.x):
         share = np.searchsorted(np.sort(draws), pooled, side="right") / draws.size
@@ -193,7 +164,7 @@ def _draw_rank(run: _Run, figure: Figure) -> None:
     axes.set(xlabel="rank of the draw's loss among all chains' (as a share)", ylabel="ECDF − uniform", xlim=(0, 1))
 
 
-def _draw_energy(run: _Run, figure: Figure) -> None:
+def _draw_energy(run: Run, figure: Figure) -> None:
     """Energies against their change in one draw: momenta that change the energy too little explore slowly."""
     axes = figure.subplots()
     energy = np.where(np.isfinite(run.trace["energy"]), run.trace["energy"], np.nan).astype(np.float64)
@@ -211,7 +182,7 @@ def _draw_energy(run: _Run, figure: Figure) -> None:
     axes.set(xlabel="energy (nats)", ylabel="density", yticks=[])
 
 
-def _draw_running(run: _Run, figure: Figure) -> None:
+def draw_running(run: Run, figure: Figure | SubFigure) -> None:
     """The LLC by number of draws: every chain, and all of them with a 90 % band."""
     axes = figure.subplots()
     means = np.cumsum(run.averaged, axis=1)[:, run.points - 1] / run.points
@@ -223,7 +194,7 @@ def _draw_running(run: _Run, figure: Figure) -> None:
     _draw_references(run, axes)
 
 
-def _draw_convergence(run: _Run, figure: Figure) -> None:
+def _draw_convergence(run: Run, figure: Figure) -> None:
     """The running LLC against draws, full-gradient evaluations and seconds, warm-up's share shaded."""
     costs = _costs(run)
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
@@ -237,7 +208,7 @@ def _draw_convergence(run: _Run, figure: Figure) -> None:
     panels[0].set_ylabel("running LLC")
 
 
-def _costs(run: _Run) -> list[_Cost]:
+def _costs(run: Run) -> list[_Cost]:
     """The axes along which this run's progress is known."""
     costs = [_Cost("draws per chain", run.points.astype(float), 0.0)]
     if "gradients" in run.trace:
@@ -252,7 +223,7 @@ def _costs(run: _Run) -> list[_Cost]:
     return costs
 
 
-def _draw_band(run: _Run, axes: Axes, where: Float[np.ndarray, " point"] | Int[np.ndarray, " point"]) -> None:
+def _draw_band(run: Run, axes: Axes, where: Float[np.ndarray, " point"] | Int[np.ndarray, " point"]) -> None:
     llc, mcse = run.running
     band = INTERVAL_90 * np.nan_to_num(mcse)
     axes.fill_between(where, llc - band, llc + band, color=INK, alpha=0.15, lw=0, label="90 % interval")
@@ -264,7 +235,7 @@ def _draw_band(run: _Run, axes: Axes, where: Float[np.ndarray, " point"] | Int[n
             axes.set_ylim(_span(seen))
 
 
-def _draw_references(run: _Run, axes: Axes) -> None:
+def _draw_references(run: Run, axes: Axes) -> None:
     """The exact value and the asymptotic lambda, if known; one that would squeeze the curve is named only."""
     low, high = axes.get_ylim()
     for name, label, line in (("exact_llc", "exact value", "--"), ("known_lambda", "asymptotic λ", ":")):
@@ -278,7 +249,7 @@ def _draw_references(run: _Run, axes: Axes) -> None:
     axes.set_ylim(low, high)
 
 
-def _chain_style(run: _Run, chain: int) -> Document:
+def _chain_style(run: Run, chain: int) -> Document:
     style = {"color": COLOURS[chain % len(COLOURS)]}
     return style | {"label": f"chain {chain}"} if run.x.shape[0] <= _MOST_CHAINS_IN_LEGEND else style
 

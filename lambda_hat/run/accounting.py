@@ -51,12 +51,11 @@ class Ledger:
     def progress(self, mcse: float | None = None) -> Progress:
         return Progress(draws=self.draws, gradients=self.gradients, seconds=self.computing, mcse=mcse)
 
-    def record(self, name: str, length: int, gradients: int, seconds: float) -> None:
-        """Enter one chunk of ``length`` steps, whose trace is in the file ``name``."""
+    def record(self, length: int, gradients: int, seconds: float) -> None:
+        """Enter one chunk of ``length`` steps."""
         self.step += length
         self.gradients += gradients
         self.seconds[self.phase] += seconds
-        self.chunks.append(name)
         if self.phase == "sampling":
             self.history.append((self.step, self.gradients, self.computing))
 

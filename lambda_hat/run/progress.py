@@ -1,10 +1,11 @@
 """Progress of a run for people: a live line on a terminal, plain lines every few seconds in a log."""
 
 import contextlib
+import importlib
 import sys
 import time
-from collections.abc import Iterator
-from typing import Protocol, TextIO, runtime_checkable
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -83,6 +84,47 @@ class Log:
     def status(self, text: str) -> None:
         self._plain.status(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
         self._beside.status(text)
+
+
+class NotebookReporter:
+    """One line that keeps changing, under a notebook's cell.
+
+    Args:
+        display: IPython's ``display``.
+    """
+
+    def __init__(self, display: Callable[..., Any]):
+        self._display = display
+        self._live: Any = None
+
+    def line(self, text: str) -> None:
+        self._display({"text/plain": text}, raw=True)
+
+    def status(self, text: str) -> None:
+        if self._live is None:
+            self._live = self._display({"text/plain": text}, raw=True, display_id=True)
+        else:
+            self._live.update({"text/plain": text}, raw=True)
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.update({"text/plain": ""}, raw=True)
+
+
+@contextlib.contextmanager
+def session_reporter() -> Iterator[Reporter]:
+    """A line that changes while the block lasts, in a notebook or a terminal; plain lines elsewhere."""
+    # What has not imported IPython is no notebook. A notebook's shell has a kernel, that of a terminal has none.
+    ipython = sys.modules.get("IPython")
+    if ipython is None or getattr(ipython.get_ipython(), "kernel", None) is None:
+        with terminal_reporter() as reporter:
+            yield reporter
+        return
+    notebook = NotebookReporter(importlib.import_module("IPython.display").display)
+    try:
+        yield notebook
+    finally:
+        notebook.close()
 
 
 @contextlib.contextmanager

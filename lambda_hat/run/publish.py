@@ -1,6 +1,5 @@
 """From a finished trace to what is published: trace.nc and analysis.json."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,10 @@ import numpy as np
 
 from lambda_hat.config.job import Job
 from lambda_hat.config.schema import Document
-from lambda_hat.estimation.estimate import LLC, Estimate, Setting, beside_exact, efficiency, estimate, quick_llc
-from lambda_hat.estimation.reason import MAX_RHAT, MIN_ESS
-from lambda_hat.estimation.trace import COLUMNS, averaged_loss
+from lambda_hat.estimation.estimate import Estimate, Setting, estimate
 from lambda_hat.run.accounting import Ledger, TracePhase
+from lambda_hat.run.document import Facts, document_of
+from lambda_hat.run.sink import joined, with_columns
 from lambda_hat.store import trace_digest, trace_file
 from lambda_hat.store.checkpoint import Chunk, load_trace
 from lambda_hat.store.layout import StoreError, write_json
@@ -39,23 +38,6 @@ class Origin:
         return self.job.model.exact_llc(self.setting.nbeta, self.setting.gamma, self.meta["report"])
 
 
-def checked_mcse(trace: dict[str, np.ndarray], setting: Setting, wanted: float) -> float | None:
-    """The relative MCSE of the LLC, or None while R-hat or the ESS fail the checks of the verdict.
-
-    The quick error is looked at first: ArviZ is not asked about a trace that is far from ``wanted``.
-    """
-    quick = quick_llc(averaged_loss(trace), setting)
-    if not quick.mcse <= 2.0 * wanted * abs(quick.llc):
-        return None
-    return settled_mcse(estimate(trace, setting))
-
-
-def settled_mcse(found: Estimate) -> float | None:
-    """The MCSE as a fraction of |LLC|, if the checks of mixing pass."""
-    is_settled = found.rhat <= MAX_RHAT and min(found.ess_bulk, found.ess_tail) >= MIN_ESS
-    return found.llc_mcse / abs(found.llc) if is_settled and found.llc != 0 else None
-
-
 def read_trace(directory: Path, ledger: Ledger, phase: TracePhase) -> dict[str, np.ndarray]:
     """All steps of ``phase`` that the ledger names, as arrays (chain, step); empty when there are none."""
     parts: list[dict[str, np.ndarray]] = []
@@ -72,30 +54,22 @@ def read_trace(directory: Path, ledger: Ledger, phase: TracePhase) -> dict[str, 
     names = [name for name in ledger.chunks if Chunk.parse(name).phase == phase]
     if names:
         parts.append({name: column.T for name, column in load_trace(directory, names).items()})
-    if not parts:
-        return {}
-    # What was begun before a column was added goes on without it.
-    names = [name for name in parts[0] if all(name in part for part in parts)]
-    # Chunks are stored by draw. The order in memory is that of the sums below, and so of their last bits.
-    return {name: np.ascontiguousarray(np.concatenate([part[name] for part in parts], axis=1)) for name in names}
+    return joined(parts)
 
 
 def merge_trace(directory: Path, ledger: Ledger, origin: Origin, lease: Lease) -> dict[str, np.ndarray]:
     """Write all that the ledger names into trace.nc, and return the draws (chain, draw). Nothing is removed: the chunk
     files go when a carry no longer names them."""
-    warmup = read_trace(directory, ledger, "warmup")
-    sampling = read_trace(directory, ledger, "sampling")
-    # A phase without steps still has its columns; spent by the initialisation alone, a run has not even warm-up's.
-    nothing = {name: np.zeros((origin.job.num_chains, 0)) for name in COLUMNS}
-    columns = {name: column[:, :0] for name, column in (sampling or warmup or nothing).items()}
+    phases = read_trace(directory, ledger, "sampling"), read_trace(directory, ledger, "warmup")
+    sampling, warmup = with_columns(*phases, origin.job.num_chains)
     attributes = {
         "run_id": origin.job.run_id,
         "target_id": origin.job.target_id,
         "lambda_hat_version": origin.provenance["versions"]["lambda-hat"],
     }
     with trace_digest.published(directory / "trace.nc", lease) as temporary:
-        trace_file.write_trace_file(temporary, sampling or columns, warmup or columns, origin.setting, attributes)
-    return sampling or columns
+        trace_file.write_trace_file(temporary, sampling, warmup, origin.setting, attributes)
+    return sampling
 
 
 def publish(lease: Lease, ledger: Ledger, origin: Origin, trace: dict[str, np.ndarray]) -> Path:
@@ -108,37 +82,23 @@ def publish(lease: Lease, ledger: Ledger, origin: Origin, trace: dict[str, np.nd
 
 def analysis(ledger: Ledger, origin: Origin, found: Estimate) -> Document:
     """The document analysis.json, whose schema is docs/store.md."""
-    job, setting = origin.job, origin.setting
-    fge = ledger.gradients / setting.num_data
-    progress = ledger.progress(settled_mcse(found))
-    known, multiplicity = origin.meta["known_lambda"], origin.meta["known_multiplicity"]
-    exact = origin.exact_llc
-    return {
+    job, meta = origin.job, origin.meta
+    names = {
         "schema": ANALYSIS_SCHEMA,
         "run_id": job.run_id,
         "target_id": job.target_id,
         "sampler": job.sampler_name,
-        **found.to_dict(),
-        **efficiency(found, fge, ledger.computing),
-        "exact_llc": exact,
-        "exact": None if exact is None else beside_exact(LLC(found.llc, found.llc_mcse), LLC(exact, 0.0))._asdict(),
-        "known_lambda": known,
-        "known_multiplicity": multiplicity,
-        "tuned": origin.tuned,
-        "nbeta": setting.nbeta,
-        "gamma": setting.gamma,
-        "loss_at_w0": setting.loss_at_w0,
-        "dim": setting.dim,
-        "num_data": setting.num_data,
-        "gradients": ledger.gradients,
-        "fge": fge,
-        "seconds": {"build": origin.meta["seconds"]["build"], **ledger.seconds},
-        "progress": dataclasses.asdict(progress),
-        "stopped_by": job.budget.spent(progress),
-        "draws_used": [0, ledger.draws],
-        "history": [list(row) for row in ledger.history],
-        "target_report": origin.meta["report"],
-        "config": job.to_dict(),
-        "places": ledger.places,
-        "provenance": origin.provenance,
     }
+    facts = Facts(
+        names,
+        job.to_dict(),
+        job.budget,
+        origin.setting,
+        origin.provenance,
+        origin.tuned,
+        meta["seconds"]["build"],
+        origin.exact_llc,
+        meta["known_lambda"],
+        meta["known_multiplicity"],
+    )
+    return document_of(ledger, found, facts)

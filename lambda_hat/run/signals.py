@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,12 @@ class Stop:
     signum: int | None = None
 
     @contextmanager
-    def listening(self) -> Iterator["Stop"]:
-        """Turn SIGTERM and SIGINT into a flag. The second one acts at once, as it would have before."""
+    def listening(self, numbers: Sequence[int] = (signal.SIGTERM, signal.SIGINT)) -> Iterator["Stop"]:
+        """Turn these signals into a flag. A second one acts at once. Outside the main thread it does nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.getsignal(number) for number in numbers}
 
         def note(signum: int, frame: FrameType | None) -> None:
             del frame

@@ -45,10 +45,13 @@ def other_code(analysis: Document) -> str | None:
 
 
 def missed_target(analysis: Document) -> str | None:
-    """Which target of its budget the run did not reach, in words; None where it had none or reached it."""
+    """Which target of its budget the run did not reach, in words; None where it had none, or reached it.
+
+    None, too, of a run that was interrupted, which is a reason of its own.
+    """
     budget, reached = analysis["config"]["budget"], analysis["progress"]["mcse"]
     wanted = budget["mcse"]
-    if wanted is None or (reached is not None and reached <= wanted):
+    if wanted is None or analysis["stopped_by"] is None or (reached is not None and reached <= wanted):
         return None
     why = "R-hat or ESS do not pass" if reached is None else f"it is {reached:.2%} of the LLC"
     limit = analysis["stopped_by"]
@@ -73,9 +76,20 @@ def _within(interval: list[float | None]) -> str:
 
 
 def sentences(analysis: Document) -> list[str]:
-    """The result and its verdict, a line each."""
+    """A run's result and its verdict, a line each."""
+    lines = [f"{analysis['run_id']}", *llc_lines(analysis)]
+    progress = analysis["progress"]
+    lines.append(
+        f"{progress['draws']} draws a chain, {analysis['fge']:,.0f} full-gradient evaluations, "
+        f"{duration(total_seconds(analysis))}"
+    )
+    return [*lines, *remarks(analysis), *verdict_lines(analysis)]
+
+
+def llc_lines(analysis: Document) -> list[str]:
+    """The LLC with its error, and what is known of it."""
     within = _within(analysis["llc_interval90"])
-    lines = [f"{analysis['run_id']}", f"LLC {with_error(analysis['llc'], analysis['llc_mcse'])}{within}"]
+    lines = [f"LLC {with_error(analysis['llc'], analysis['llc_mcse'])}{within}"]
     bias = analysis.get("bias")
     if bias is not None:
         without = f"{with_error(bias['llc'], bias['llc_mcse'])}{_within(bias['interval90'])}"
@@ -86,17 +100,32 @@ def sentences(analysis: Document) -> list[str]:
         lines.append(f"exact LLC {analysis['exact_llc']:.6g}{f': {contradiction}' if contradiction else ''}")
     if analysis["known_lambda"] is not None:
         lines.append(f"known lambda (n to infinity) {analysis['known_lambda']:.6g}")
-    progress = analysis["progress"]
-    lines.append(
-        f"{progress['draws']} draws a chain, {analysis['fge']:,.0f} full-gradient evaluations, "
-        f"{duration(total_seconds(analysis))}"
-    )
+    return lines
+
+
+def remarks(analysis: Document) -> list[str]:
+    """A target of the budget that was missed, and what no check could look at."""
     missed = missed_target(analysis)
-    if missed is not None:
-        lines.append(missed)
     missing = analysis["verdict"].get("unexamined")
-    if missing:
-        lines.append(f"not examined: {', '.join(missing)}")
+    return [*([missed] if missed else []), *([f"not examined: {', '.join(missing)}"] if missing else [])]
+
+
+def verdict_lines(analysis: Document) -> list[str]:
+    """Reliable, or every reason why not."""
     if analysis["verdict"]["reliable"]:
-        return [*lines, "reliable"]
-    return [*lines, *(f"unreliable: {reason}" for reason in analysis["verdict"]["reasons"])]
+        return ["reliable"]
+    return [f"unreliable: {reason}" for reason in analysis["verdict"]["reasons"]]
+
+
+def w0_in_words(report: Node) -> str:
+    """The loss at w0, the norm of its gradient, and the ends of its Hessian's spectrum."""
+    loss, gradient = report["loss"], report["gradient_norm"]
+    low, high = report["hessian_min"], report["hessian_max"]
+    failed = set(report.get("not_finite", ()))
+    norm = _unknown({"gradient_norm"} & failed) if gradient is None else f"= {gradient:.3g}"
+    ends = _unknown({"hessian_min", "hessian_max"} & failed) if None in (low, high) else f"from {low:.3g} to {high:.3g}"
+    return f"L_n(w0) = {loss:.6g}, |grad| {norm}, Hessian {ends}"
+
+
+def _unknown(failed: set[str]) -> str:
+    return "not finite" if failed else "not examined"

@@ -5,6 +5,7 @@ import time
 import traceback
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lambda_hat.config.job import Job
@@ -15,7 +16,7 @@ from lambda_hat.store.consistency import check_target
 from lambda_hat.store.layout import Store, StoreError, write_status
 from lambda_hat.store.lease import Lease, LeaseLost
 from lambda_hat.store.runs import claim
-from lambda_hat.targets.base import Target, build, data_set, model_of, training_of
+from lambda_hat.targets.base import Leaf, Target, build, data_set, model_of, training_of
 from lambda_hat.targets.restricted import restricted
 from lambda_hat.targets.w0_report import report_of
 
@@ -91,13 +92,9 @@ def load_target(job: Job, store: Store) -> tuple[Target, Document]:
             [f"sampler.dtype: a float64 run needs a target built in float64, got {job.target_id} in float32"]
         )
 
-    def put(array: np.ndarray) -> jax.Array:
-        # Converted here, and not by jnp.asarray: each shape would be a small program of its own.
-        return jax.device_put(array.astype(job.sampler.dtype) if array.dtype.kind == "f" else array)
-
     model = model_of(job)
-    leaves = {name: put(array) for name, array in sorted(arrays.items())}
-    target = Target(put(w0), data_set(model, leaves), model, meta["num_data"])
+    leaves = {name: on_device(array, job.sampler.dtype) for name, array in sorted(arrays.items())}
+    target = Target(on_device(w0, job.sampler.dtype), data_set(model, leaves), model, meta["num_data"])
     if job.free is None:
         return target, meta
     return _restricted(job, target, meta)
@@ -112,3 +109,10 @@ def _restricted(job: Job, target: Target, meta: Document) -> tuple[Target, Docum
         whole = restricted(target.astype("float64"), job.free, shapes)
         report = report_of(whole, training_of(job), meta["report"]["training"])
     return part, {**meta, "report": report, "dim": part.dim, "known_lambda": None, "known_multiplicity": None}
+
+
+def on_device(array: Leaf, dtype: str) -> jax.Array:
+    """The array where JAX computes, floating-point ones in ``dtype``."""
+    # Converted here, and not by jnp.asarray: each shape would be a small program of its own.
+    is_floating = jnp.issubdtype(array.dtype, jnp.floating)
+    return jax.device_put(np.asarray(array).astype(dtype) if is_floating else array)

@@ -141,9 +141,7 @@ def read_bytes(path: Path) -> bytes | None:
 
 
 def write_json(path: Path, document: Node, place: Path | None = None, guard: Guard | None = None) -> None:
-    """Write ``document`` as JSON, sealed (:mod:`lambda_hat.store.seal`).
-
-    NumPy scalars become numbers; NaN and infinities, which JSON lacks, null.
+    """Write ``document`` as JSON (:func:`plain`), sealed (:mod:`lambda_hat.store.seal`).
 
     Args:
         path: Where to.
@@ -156,14 +154,15 @@ def write_json(path: Path, document: Node, place: Path | None = None, guard: Gua
 
 def document_bytes(document: Node, place: Path) -> bytes:
     """``document`` as :func:`write_json` stores it at ``place``."""
-    return sealed(_plain(document), subject_of(place))
+    return sealed(plain(document), subject_of(place))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """``value`` in JSON types: NumPy scalars become numbers; NaN and infinities, which JSON lacks, null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -188,7 +187,7 @@ def read_json(path: Path) -> Document | None:
 
 def write_config(folder: Path, config: Node, guard: Guard | None = None) -> None:
     """Freeze ``config`` as ``folder/config.yaml``; one that says the same already is left alone."""
-    path, data = folder / "config.yaml", with_last_line(yaml.safe_dump(_plain(config), sort_keys=False)).encode()
+    path, data = folder / "config.yaml", with_last_line(yaml.safe_dump(plain(config), sort_keys=False)).encode()
     if read_bytes(path) != data:
         write_bytes(path, data, guard)
 
@@ -232,7 +231,7 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray], meta: Node | None = 
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 array = np.asarray(arrays[name], order="C")
                 np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
-        index = json.dumps(_plain({"arrays": names, "meta": meta or {}}), indent=1, allow_nan=False)
+        index = json.dumps(plain({"arrays": names, "meta": meta or {}}), indent=1, allow_nan=False)
         archive.writestr(zipfile.ZipInfo(_META), index + "\n")
 
 

@@ -47,6 +47,13 @@ def write_trace_file(
         attrs: What else the file should say of itself: ids, versions.
     """
     # HDF5 does not bear a write that fails: a full disk ends the process by SIGSEGV. So it writes into memory.
+    path.write_bytes(trace_image(trace, warmup, setting, attrs).getbuffer())
+
+
+def trace_image(
+    trace: Trace, warmup: WarmupTrace, setting: Setting, attrs: Mapping[str, str | int | float]
+) -> io.BytesIO:
+    """The bytes of trace.nc."""
     image = io.BytesIO()
     known = {"nbeta": setting.nbeta, "gamma": setting.gamma, "loss_at_w0": setting.loss_at_w0}
     with h5netcdf.File(image, "w") as file:
@@ -57,7 +64,7 @@ def write_trace_file(
         for phase, group in zip((trace, warmup), _GROUPS, strict=True):
             kept = {name: values for name, values in phase.items() if name == "loss" or not _is_undefined(values)}
             _write_group(file, group, {_NAMES[name]: values for name, values in kept.items()})
-    path.write_bytes(image.getbuffer())
+    return image
 
 
 def read_trace_file(path: Path) -> TraceFile:

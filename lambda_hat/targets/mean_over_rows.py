@@ -93,9 +93,20 @@ def _mean_over_blocks(outputs: Array, function: Callable[[Any, Array], Value]) -
     if count == 1:
         return function(0, outputs)
 
-    def add(index: Array, total: Value) -> Value:
-        return jax.tree.map(jnp.add, total, function(index, jax.lax.dynamic_slice_in_dim(outputs, index * size, size)))
+    def of_block(index: Any) -> Value:
+        return function(index, jax.lax.dynamic_slice_in_dim(outputs, index * size, size))
 
-    shapes = jax.eval_shape(function, 0, outputs[:size])
+    return jax.tree.map(lambda total: total / count, sum_over_blocks(count, of_block))
+
+
+def sum_over_blocks(count: int, function: Callable[[Any], Value]) -> Value:
+    """The sum of function(index) over the blocks 0 to ``count`` - 1, one after another."""
+    if count == 1:
+        return function(0)
+
+    def add(index: Array, total: Value) -> Value:
+        return jax.tree.map(jnp.add, total, function(index))
+
+    shapes = jax.eval_shape(function, 0)
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.tree.map(lambda total: total / count, jax.lax.fori_loop(0, count, add, nothing))
+    return jax.lax.fori_loop(0, count, add, nothing)

@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.random import define_prng_impl, threefry_2x32, threefry_prng_impl
 from jaxtyping import Array, Float, Key, Shaped, UInt32
 
@@ -23,6 +24,23 @@ def draw_rows(key: Key[Array, ""], num_data: int, batch_size: int) -> Shaped[Arr
     """
     bits = jax.random.bits(two_for_one(key), (batch_size,), jnp.uint32)
     return _upper_half(bits, num_data).astype(jnp.int32)
+
+
+def row_thresholds(shares: Float[np.ndarray, " n"]) -> UInt32[np.ndarray, " n-1"]:
+    """What :func:`draw_weighted_rows` reads: the running sums of the rows' shares, times 2^32, without the last."""
+    sums = np.cumsum(shares)[:-1] / np.sum(shares)
+    return np.minimum(np.round(sums * 2.0**32), 2.0**32 - 1).astype(np.uint32)
+
+
+def draw_weighted_rows(
+    key: Key[Array, ""], thresholds: UInt32[Array, " m"], batch_size: int
+) -> Shaped[Array, " batch"]:
+    """Row indices with replacement, row i with the probability ``shares[i]``; a row of share 0 is never drawn.
+
+    Probabilities are rounded to multiples of 2^-32.
+    """
+    bits = jax.random.bits(two_for_one(key), (batch_size,), jnp.uint32)
+    return jnp.searchsorted(thresholds, bits, side="right").astype(jnp.int32)
 
 
 def _upper_half(bits: Shaped[Array, " batch"], n: int) -> Shaped[Array, " batch"]:

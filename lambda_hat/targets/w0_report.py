@@ -1,7 +1,7 @@
 """What a w0 is: its gradient's norm, the ends of the Hessian's spectrum, the noise of a row's gradient, warnings."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,8 @@ _ROUNDING = 1e-12
 _NUMBERS = ("gradient_norm", "hessian_min", "hessian_max", "row_noise")
 # Rows at which the gradient's noise is measured: its trace to about a tenth.
 _NOISE_DRAWS = 256
+# How closely w0 is looked at.
+Depth = Literal["full", "gradient", "none"]
 
 
 def examine(
@@ -53,20 +55,29 @@ def examine(
     return Built(w0, kept, num_data, report_of(on_device(model, kept, w0, num_data), training, facts))
 
 
-def report_of(target: Target, training: Training, facts: Document | None = None) -> Document:
-    """What the w0 of a float64 ``target`` is; see :func:`examine`."""
-    loss, gradient = value_and_grad(target, target.w0)
-    spectrum = _extreme_eigenvalues(target, training.dtype) if np.isfinite(loss) else Spectrum(None, None, False)
+def report_of(target: Target, training: Training, facts: Document | None = None, depth: Depth = "full") -> Document:
+    """What the w0 of a target is: ``Built.report``.
+
+    Args:
+        target: In float64.
+        training: Its dtype and gradient_tolerance.
+        facts: Of the training; None: w0 was set, not trained.
+        depth: ``full``; ``gradient`` leaves the Hessian out, and ``none`` all but the loss: null in the report.
+    """
+    loss, gradient = (_loss_at_w0(target), None) if depth == "none" else value_and_grad(target, target.w0)
+    square = None if gradient is None else norm(gradient) ** 2
+    looks_at_hessian = depth == "full" and np.isfinite(loss)
+    spectrum = _extreme_eigenvalues(target, training.dtype) if looks_at_hessian else Spectrum(None, None, False)
     report: dict[str, Any] = {
         "loss": float(loss),
-        "gradient_norm": norm(gradient),
+        "gradient_norm": None if gradient is None else norm(gradient),
         "hessian_max": spectrum.greatest,
         "hessian_min": spectrum.least,
         "hessian_least_positive": spectrum.least_positive,
         "is_whole_spectrum": spectrum.is_whole,
         "dim": target.dim,
         "has_rows": target.data.has_rows,
-        "row_noise": _row_noise(target) - norm(gradient) ** 2,
+        "row_noise": None if square is None else _row_noise(target) - square,
         "training": facts,
         "warnings": [],
     }
@@ -83,6 +94,8 @@ def _usual_nbeta(num_data: int) -> float:
 
 def _gradient_warnings(report: Document, num_data: int, training: Training) -> list[str]:
     norm = report["gradient_norm"]
+    if norm is None:
+        return []
     nbeta = _usual_nbeta(num_data)
     # Only a whole spectrum can vouch for curvature along the gradient.
     curvature = max(report["hessian_min"] or 0.0, 0.0) if report["is_whole_spectrum"] else 0.0
@@ -117,6 +130,11 @@ def _rounded(array: np.ndarray, dtype: str) -> np.ndarray:
 
 def norm(gradient: Float[Array, " d"]) -> float:
     return float(np.linalg.norm(np.asarray(gradient)))
+
+
+@jax.jit
+def _loss_at_w0(target: Target) -> Float[Array, ""]:
+    return target.loss(target.w0)
 
 
 @jax.jit

@@ -1,0 +1,54 @@
+"""The functions of the package: an LLC, from Python, in memory."""
+
+import contextlib
+from typing import Any
+
+from lambda_hat.config.job import SamplerConfig
+from lambda_hat.config.schema import Budget, ConfigError
+from lambda_hat.config.settings import settings_of
+from lambda_hat.report.result import Result
+from lambda_hat.run.in_memory import sample
+from lambda_hat.run.progress import Silent, session_reporter
+from lambda_hat.targets.problem import Problem
+
+
+def llc(  # noqa: PLR0913 - each is a setting of its own
+    problem: Problem,
+    sampler: str | SamplerConfig = "hmc",
+    *,
+    gamma: float = 1.0,
+    nbeta: float | None = None,
+    budget: Budget | None = None,
+    num_chains: int = 4,
+    seed: int = 0,
+    progress: bool = True,
+    **settings: Any,
+) -> Result:
+    r"""The local learning coefficient of ``problem`` at its w0, with its error and verdict.
+
+    It is E1 = nbeta (E[L_n(w)] - L_n(w0)) under pi(w) ~ exp(-nbeta L_n(w) - gamma/2 ||w - w0||^2), estimated in this
+    process; nothing is written to disk. Ctrl-C ends the run after the current chunk and returns the estimate so far,
+    with the interruption among its reasons. The same arguments give the same draws.
+
+    Args:
+        problem: A loss with its parameters and data (:class:`lambda_hat.targets.problem.Problem`).
+        sampler: A preset's name (``hmc``, ``sgld``, ...), or a sampler such as ``lambda_hat.samplers.HMC()``.
+        gamma: Strength of the localiser around w0 (>= 0).
+        nbeta: The product n beta; None: n / log n.
+        budget: When to stop; None: the default of the sampler's preset, at most 300 seconds for most.
+        num_chains: Chains side by side.
+        seed: Of all random numbers.
+        progress: Whether to show how far the run has come.
+        settings: Fields of the sampler, beside a preset's name: ``step_size=0.01``, ``num_warmup=200``.
+
+    Raises:
+        lambda_hat.config.schema.ConfigError: an argument is wrong, or does not fit the problem: one sentence each.
+        lambda_hat.run.target.RunError: the loss is not finite, at w0 or at every chain.
+        KeyboardInterrupt: Ctrl-C came before the first draw, or twice.
+    """
+    if not callable(getattr(problem, "built", None)):
+        raise ConfigError([f"problem: needs a Problem(loss, params, data), got {type(problem).__name__}"])
+    posterior = {"nbeta": nbeta, "gamma": gamma}
+    asked = settings_of(sampler, settings, budget, posterior=posterior, num_chains=num_chains, seed=seed)
+    with session_reporter() if progress else contextlib.nullcontext(Silent()) as reporter:
+        return Result.of(*sample(problem.model, problem.built, asked, reporter))

@@ -1,0 +1,6 @@
+"""A user's own model as a target."""
+
+from lambda_hat.targets.problem.parameters import ProblemError
+from lambda_hat.targets.problem.problem import Problem
+
+__all__ = ["Problem", "ProblemError"]

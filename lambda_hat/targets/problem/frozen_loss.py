@@ -1,0 +1,170 @@
+"""A user's loss as the :class:`lambda_hat.targets.base.Loss` of a target: every array is an argument of it."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree, Shaped, UInt32
+
+from lambda_hat.targets.base import Batch, Leaf, Target, data_set_kind
+from lambda_hat.targets.mean_over_rows import rows_a_block, sum_over_blocks
+from lambda_hat.targets.problem.tracing import Traces, shape_of
+from lambda_hat.targets.random_numbers import draw_rows, draw_weighted_rows
+
+# Rows that a loss is evaluated on at once.
+_LARGEST_BLOCK = 1024
+# What a loss returns: one number a row, these and the rows' weights, the mean over its batch; or it has no rows.
+Kind = Literal["rows", "weighted", "mean", "population"]
+
+
+@data_set_kind
+class OwnRows:
+    """The arrays that a user's loss reads, each as the leaves of its tree.
+
+    rows: the data, one leading axis of n rows. state, consts: what is not sampled, and what the function closes over.
+    shares: w_i / sum w of weighted rows, None where each is 1 / n. thresholds: (sum over j <= i of the shares) 2^32,
+    without the last: see :func:`lambda_hat.targets.random_numbers.draw_weighted_rows`.
+    """
+
+    has_rows: ClassVar[bool] = True
+    rows: tuple[Shaped[Leaf, "n ..."], ...]
+    state: tuple[Shaped[Leaf, "..."], ...]
+    consts: tuple[Shaped[Leaf, "..."], ...]
+    shares: Float[Leaf, " n"] | None
+    thresholds: UInt32[Leaf, " m"] | None
+
+
+@data_set_kind
+class OwnPopulation:
+    """The arrays that a loss without rows reads."""
+
+    has_rows: ClassVar[bool] = False
+    state: tuple[Shaped[Leaf, "..."], ...]
+    consts: tuple[Shaped[Leaf, "..."], ...]
+
+
+OwnData = OwnRows | OwnPopulation
+
+
+class Block(NamedTuple):
+    """A stretch of rows as a loss is evaluated over all of them: all are of one size. Where this does not divide n, the
+    last one begins earlier, and the rows that it shares with the one before count nothing in it."""
+
+    size: int
+    count: int
+    num_rows: int
+
+    def start(self, index: Any) -> Any:
+        return jnp.minimum(index * self.size, self.num_rows - self.size)
+
+    def own(self, index: Any) -> Any:
+        """Which rows of the block count; None where all do."""
+        if self.num_rows % self.size == 0:
+            return None
+        return self.start(index) + jnp.arange(self.size) >= index * self.size
+
+
+def blocks(num_rows: int, kind: Kind) -> Block:
+    """Blocks of at most 1024 rows. A mean over blocks asks for equal ones, whatever their size is."""
+    size = rows_a_block(num_rows)
+    if kind != "mean" and size > _LARGEST_BLOCK:
+        size = -(-num_rows // -(-num_rows // _LARGEST_BLOCK))
+    return Block(size, -(-num_rows // size), num_rows)
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenLoss:
+    """The loss of a user's problem: hashable, and equal to any that computes the same.
+
+    Args:
+        fingerprint: Of what it computes at the shapes of its arrays.
+        kind: What the user's function returns.
+        traces: What runs.
+    """
+
+    fingerprint: str
+    kind: Kind
+    traces: Traces
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FrozenLoss) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def loss(self, data: OwnData, w: Float[Array, " d"]) -> Float[Array, ""]:
+        return _over_all_rows(self, data, w)
+
+    def minibatch(self, key: Key[Array, ""], target: Target, batch_size: int) -> Batch:
+        if not isinstance(target.data, OwnRows):
+            return jnp.zeros(0, target.w0.dtype)
+        if target.data.thresholds is not None:
+            return draw_weighted_rows(key, jnp.asarray(target.data.thresholds), batch_size)
+        return draw_rows(key, len(target.data.rows[0]), batch_size)
+
+    def minibatch_loss(self, data: OwnData, w: Float[Array, " d"], batch: Batch) -> Float[Array, ""]:
+        """A plain mean: rows with weights are drawn by them, which makes it unbiased."""
+        if not isinstance(data, OwnRows):
+            return self.results(data, w, ())[0]
+        # One row is evaluated as two: a loss that squeezes its predictions would lose the axis of rows, too.
+        drawn = jnp.repeat(batch, 2) if batch.shape == (1,) else batch
+        return self.results(data, w, [jnp.asarray(leaf)[drawn] for leaf in data.rows])[0].mean()
+
+    def unravel(self, data: OwnData, w: Float[Array, " d"]) -> PyTree:
+        del data
+        return self.traces.loss.coordinates.unravel(w)
+
+    def results(self, data: OwnData, w: Float[Array, " d"], rows: Sequence[Any]) -> list[Array]:
+        """What the user's function returns of ``rows``."""
+        state = [jnp.asarray(leaf) for leaf in data.state]
+        return self.traces.at(shape_of(w, state, rows))(data.consts, w, state, rows)
+
+    def block_results(self, data: OwnRows, w: Float[Array, " d"], block: Block, index: Any) -> list[Array]:
+        """The same of one block of rows."""
+        start = block.start(index)
+        return self.results(
+            data, w, [jax.lax.dynamic_slice_in_dim(jnp.asarray(leaf), start, block.size) for leaf in data.rows]
+        )
+
+    def block_loss(self, data: OwnRows, w: Float[Array, " d"], block: Block, index: Any) -> Float[Array, ""]:
+        """What one block adds to L_n."""
+        losses = self.block_results(data, w, block, index)[0]
+        if self.kind == "mean":
+            return losses / block.count
+        if data.shares is not None:
+            losses = (
+                losses
+                * block.num_rows
+                * jax.lax.dynamic_slice_in_dim(jnp.asarray(data.shares), block.start(index), block.size)
+            )
+        own = block.own(index)
+        return (losses if own is None else jnp.where(own, losses, 0)).sum() / block.num_rows
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _over_all_rows(model: FrozenLoss, data: OwnData, w: Float[Array, " d"]) -> Float[Array, ""]:
+    """L_n, block by block. Differentiable in ``w`` alone; see :mod:`lambda_hat.targets.mean_over_rows`."""
+    return _sum(model, data, lambda one: one(w))
+
+
+def _forward(model: FrozenLoss, data: OwnData, w: Float[Array, " d"]) -> tuple[Array, Float[Array, " d"]]:
+    return _sum(model, data, lambda one: jax.value_and_grad(one)(w))
+
+
+def _backward(model: FrozenLoss, grad: Float[Array, " d"], cotangent: Float[Array, ""]) -> tuple[None, Array]:
+    del model
+    return None, cotangent * grad
+
+
+_over_all_rows.defvjp(_forward, _backward)
+
+
+def _sum(model: FrozenLoss, data: OwnData, function: Callable[[Callable[[Array], Array]], Any]) -> Any:
+    """The sum over the blocks of ``function`` of a block's part of the loss."""
+    if not isinstance(data, OwnRows):
+        return function(lambda w: model.results(data, w, ())[0])
+    block = blocks(len(data.rows[0]), model.kind)
+    return sum_over_blocks(block.count, lambda index: function(lambda w: model.block_loss(data, w, block, index)))
