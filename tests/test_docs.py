@@ -36,7 +36,6 @@ def readers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
-@pytest.mark.timeout(600)
 def test_the_commands_of_a_page_run(page: Path, readers_folder: Path) -> None:
     """As a reader would: one after the other, in one folder, with this environment's commands first on the path."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
