@@ -17,6 +17,8 @@ from tests.test_import_rule import MAY_IMPORT
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+PYTHON = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?```python\n(?P<code>.*?)```", flags=re.DOTALL)
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?```bash\n(?P<code>.*?)```", flags=re.DOTALL)
 
 
@@ -34,7 +36,6 @@ def readers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
-@pytest.mark.timeout(600)
 def test_the_commands_of_a_page_run(page: Path, readers_folder: Path) -> None:
     """As a reader would: one after the other, in one folder, with this environment's commands first on the path."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -49,6 +50,28 @@ def test_the_commands_of_a_page_run(page: Path, readers_folder: Path) -> None:
             timeout=HANG,
         )
         assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+
+
+def python_of(path: Path) -> str:
+    """The page's Python, which a reader would type into one session."""
+    return "\n".join(match["code"] for match in PYTHON.finditer(path.read_text()) if not match["reason"])
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_of(page)], ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(page: Path, readers_folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", python_of(page)],
+        cwd=readers_folder, capture_output=True, text=True, timeout=HANG,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_example_ends_in_a_verdict(example: Path, readers_folder: Path) -> None:
+    done = subprocess.run([sys.executable, example], cwd=readers_folder, capture_output=True, text=True, timeout=HANG)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^LLC +\d.*\n(.*\n)*verdict +\w", done.stdout, flags=re.MULTILINE), done.stdout
+    assert len(example.read_text().splitlines()) <= 45
 
 
 def anchors(path: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""The tour of the README in one go, as a user takes it: build, sweep, status, report, workflow, gallery, clean up."""
+"""The commands in one go, as a user takes them: build, sweep, status, report, workflow, gallery, clean up."""
 
 import json
 import os
@@ -6,8 +6,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from tests.hang import HANG
 from tests.jobs import warm_store
@@ -25,7 +23,6 @@ samplers:
 """
 
 
-@pytest.mark.timeout(600)
 def test_the_tour(tmp_path: Path) -> None:
     warm_store(tmp_path / "runs")
 

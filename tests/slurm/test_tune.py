@@ -70,7 +70,6 @@ def committed(user: ClusterUser) -> list[Path]:
     return [path for path, status in statuses if status.get("step") and status["state"] == "running"]
 
 
-@pytest.mark.timeout(1000)
 def test_batches_are_arrays_preempted_trials_resume_and_killed_ones_are_retried(
     user: ClusterUser, tmp_path: Path
 ) -> None:

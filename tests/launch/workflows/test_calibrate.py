@@ -46,7 +46,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return Done(root, result.exit_code, result.output, arguments)
 
 
-@pytest.mark.timeout(600)
 def test_the_recommended_step_gives_the_exact_value(done: Done) -> None:
     """Within 3 errors or 1 %, without knowing it; the steps at both ends of the grid are no part of the plateau."""
     assert done.exit_code == 0, done.output
@@ -63,7 +62,6 @@ def test_the_recommended_step_gives_the_exact_value(done: Done) -> None:
     assert diverged["reasons"]
 
 
-@pytest.mark.timeout(600)
 def test_the_preset_makes_the_run_it_recommends(done: Done) -> None:
     [path] = done.root.glob("sweeps/calibrate-*/sgld_calibrated.yaml")
     assert path.read_text() in done.output
@@ -74,7 +72,6 @@ def test_the_preset_makes_the_run_it_recommends(done: Done) -> None:
     assert (path.parent / "calibration.png").stat().st_size > 10_000
 
 
-@pytest.mark.timeout(600)
 def test_the_same_command_finds_its_runs_again(done: Done) -> None:
     before = {path: path.stat().st_mtime_ns for path in done.root.glob("targets/*/run_*/analysis.json")}
     assert len(before) == len(STEPS) - 1
