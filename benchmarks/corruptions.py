@@ -56,6 +56,9 @@ MAY_BE_DELETED = (
     "runs.parquet",
     "runs.parquet.sha256",
 )
+# A zip has times, versions and attributes of its members, which no reader of the store looks at: flipped there, every
+# array and the meta are read as before. (The sha256 of a target's arrays covers these bytes, too.)
+HAS_UNREAD_BYTES = ("carry-N-N.npz", "trace-N-warmup-N-N.npz")
 _OLD = 1.7e9
 _CRASHES = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError)
 _COLUMNS = ("run", "target", "llc", "llc_mcse", "verdict.reliable", "num_data", "dim", "config.budget.draws")
@@ -81,7 +84,8 @@ class Corruption(NamedTuple):
     @property
     def is_missed(self) -> bool:
         is_lost = self.how == "deleted" and self.kind in MAY_BE_DELETED
-        return not self.is_found and self.kind not in HARMLESS and not is_lost
+        is_unread = self.how == "flipped" and self.kind in HAS_UNREAD_BYTES and not self.is_refused and not self.silent
+        return not self.is_found and self.kind not in HARMLESS and not is_lost and not is_unread
 
 
 def make_store(root: Path) -> Store:
@@ -145,8 +149,8 @@ def _readings(store: Store) -> Iterator[tuple[tuple[str, ...], Callable[[], Any]
             yield (ref.run_id, path.name), lambda path=path: _arrays(*read_checkpoint_file(path))
         yield (ref.run_id, "carry"), lambda ref=ref: load_carry(ref.folder) and None
     yield ("sweep",), lambda: read_manifest(store.sweep_dir("dev-0"))
-    yield ("pins",), lambda: pins(store)
-    yield ("promoted",), lambda: promoted_runs(store)
+    yield ("pins",), lambda: pins(store) or None
+    yield ("promoted",), lambda: promoted_runs(store) or None
     for run in ("run", "target"):
         yield ("rows", run), lambda run=run: sorted(runs_table(store, [run])[run].to_pylist())
     for row in runs_table(store, list(_COLUMNS)).to_pylist():
@@ -210,30 +214,42 @@ def restore(path: Path, data: bytes, folder_time: int) -> None:
 
 
 def corruptions(store: Store, count: int, seed: int = 0) -> Iterator[Corruption]:
-    """Damage ``count`` files, each way and each kind in turn."""
+    """Damage ``count`` files, each way and each kind in turn; what changed nothing is drawn again."""
     rng = random.Random(seed)
     runs_table(store)
     kinds: dict[str, list[Path]] = {}
-    everything = files(store)
-    for path in everything:
+    for path in files(store):
         kinds.setdefault(kind_of(path), []).append(path)
     before = numbers(store)
     cases = [(kind, how) for kind in sorted(kinds) for how in HOW]
     weights = [8 if how in ("flipped", "cut") else 1 for _, how in cases]
-    chosen = [*cases, *rng.choices(cases, weights, k=max(0, count - len(cases)))] if count >= len(cases) else None
-    for kind, how in chosen or rng.sample(cases, count):
-        path = rng.choice(kinds[kind])
-        data, folder_time = path.read_bytes(), path.parent.stat().st_mtime_ns
-        damage(path, how, rng, everything)
+    waiting = rng.sample(cases, min(count, len(cases)))
+    done = 0
+    while done < count:
+        kind, how = waiting.pop() if waiting else rng.choices(cases, weights)[0]
+        corruption = _corruption(store, kind, how, rng.choice(kinds[kind]), rng, before)
+        if corruption is not None:
+            done += 1
+            yield corruption
+
+
+def _corruption(
+    store: Store, kind: str, how: str, path: Path, rng: random.Random, before: dict[tuple[str, ...], str]
+) -> Corruption | None:
+    """Damage one file, look, and put it back; None if nothing was damaged, as where an empty file is emptied."""
+    data, folder_time = path.read_bytes(), path.parent.stat().st_mtime_ns
+    damage(path, how, rng, files(store))
+    try:
+        if path.is_file() and not path.is_symlink() and path.read_bytes() == data:
+            return None
         found = [one.path for one in verify(store)]
         after = numbers(store)
-        silent = tuple("/".join(name) for name, value in after.items() if before.get(name, value) != value)
-        is_same = path.is_file() and not path.is_symlink() and path.read_bytes() == data
+    finally:
         restore(path, data, folder_time)
         shutil.rmtree(store.root / ".index", ignore_errors=True)
         runs_table(store)
-        if not is_same:  # cut at its end, say: nothing was damaged
-            yield Corruption(kind, how, silent, before.keys() - after.keys() != set(), bool(found))
+    silent = tuple("/".join(name) for name, value in after.items() if before.get(name, value) != value)
+    return Corruption(kind, how, silent, before.keys() - after.keys() != set(), bool(found))
 
 
 def table(done: list[Corruption]) -> str:
