@@ -284,12 +284,13 @@ def main() -> int:
     options = parser.parse_args()
     plan = Plan(options.seed, options.reliable, options.doubted, options.alarms, options.minutes)
     rows = [Judged(**json.loads(line)) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    with options.out.open("a") as out, compilation_cache(Path(".cache") / "audit"):
+    with options.out.open("a") as out, compilation_cache(Path(".cache") / "audit") as cache:
         for name in options.samplers:
             for row in audit(name, plan, tuple(rows)):
                 rows.append(row)
                 out.write(json.dumps(row._asdict()) + "\n")
                 out.flush()
+            cache.publish()
             print(f"{name}: {sum(row.sampler == name for row in rows)} runs", file=sys.stderr, flush=True)
     found = scores(rows)
     print(table(found))

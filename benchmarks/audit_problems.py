@@ -159,7 +159,7 @@ def deep_linear_of_rank(values: Values, widths: tuple[int, ...], rank: int, num_
 def _pool_member(index: int, widths: tuple[int, ...], rank: int, num_data: int | None) -> Problem:
     values = Values(index, *widths, rank)
     model = DeepLinear(widths=widths, rank=rank)
-    source = Population(_POPULATION)
+    source = Population(n=_POPULATION)
     if num_data is not None:
         source = Synthetic(n=num_data, noise_scale=float(index % 2), seed=index)
     with jax.enable_x64(True):
