@@ -9,7 +9,8 @@ flips. The verdict sees no exact value.
 *Wrong*: |llc - exact| > max(4 combined errors, 3 %, 0.003). *False trust*: the share of wrong runs among reliable ones.
 Runs of one trace are no independent ones, so its upper 95 % limit counts traces. *False alarm*: a reason of the class
 ``sampling`` on a run whose settings are the sampler's defaults and whose budget is three times what a pilot with
-another seed needed for an ESS of 400.
+another seed needed for an ESS of 400. A pilot whose virial shows that warm-up was too short has no ample runs: its
+flat directions are still filling up, and every run of it is rightly told so.
 
 Every run is a line of ``--out``, which a later call continues; the table is of all its lines. Exits with 1 beyond a
 goal; how many runs there must be is asked of the default numbers only.
@@ -29,7 +30,7 @@ from scipy.stats import beta
 
 from benchmarks.audit_cases import SAMPLERS, Case, Form, forms, preset_case, random_case
 from benchmarks.audit_problems import Values, sample
-from lambda_hat.estimation.estimate import Estimate, Setting, beside_exact, estimate
+from lambda_hat.estimation.estimate import Estimate, beside_exact, estimate
 from lambda_hat.estimation.standard_error import LLC
 from lambda_hat.estimation.trace import Trace
 from lambda_hat.sampling.compilation_cache import compilation_cache, make_room
@@ -37,6 +38,8 @@ from lambda_hat.sampling.compilation_cache import compilation_cache, make_room
 # Halvings of the range of draws in which the verdict flips.
 _HALVINGS = 4
 _PILOT_DRAWS, _ESS, _AMPLE, _RUNS_OF_A_PILOT = 1000, 400.0, 3.0, 4
+# Errors of the virial, whose value is exact in equilibrium.
+_OUT_OF_EQUILIBRIUM = 3.0
 # Every fifth trace is a pilot of ample runs.
 _TRACES_PER_PILOT, _MOST_TRACES = 5, 20_000
 _FAR_ERRORS, _FAR_SHARE, _FAR = 10.0, 0.1, 0.003
@@ -132,20 +135,25 @@ def _stretch(trace: Trace, num_draws: int) -> Trace:
 
 
 def alarms(form: Form, values: Values, label: tuple[str, int, int]) -> Iterator[Judged]:
-    """Runs with default settings and an ample budget; none where the pilot shows that no affordable one is ample."""
+    """A pilot, and runs with default settings and an ample budget; the pilot alone where no affordable one is ample."""
     most = preset_case(form, values)
     pilot = most._replace(num_draws=min(_PILOT_DRAWS, most.num_draws))
-    ess = _ess(sample(*pilot))
-    needed = _AMPLE * pilot.num_draws * max(_ESS / ess, 1.0 / _AMPLE) if ess > 0 else np.inf
+    found = estimate(*sample(*pilot))
+    yield judge(pilot, found, label, "pilot")
+    needed = _ample_draws(found)
     if needed <= most.num_draws:
         for _ in range(_RUNS_OF_A_PILOT):
             ample = most._replace(num_draws=int(needed), seed=int(values.rng.integers(2**31)))
             yield judge(ample, estimate(*sample(*ample)), label, "ample")
 
 
-def _ess(found: tuple[Trace, Setting]) -> float:
-    statistics = estimate(*found)
-    return min(statistics.ess_bulk, statistics.ess_tail)
+def _ample_draws(pilot: Estimate) -> float:
+    """Infinite where the virial shows that the pilot's warm-up was too short: more draws do not mend that."""
+    virial = pilot.virial if pilot.bias is None else pilot.bias.virial
+    ess = min(pilot.ess_bulk, pilot.ess_tail)
+    if not ess > 0 or abs(virial.z) > _OUT_OF_EQUILIBRIUM:
+        return np.inf
+    return _AMPLE * pilot.num_draws * max(_ESS / ess, 1.0 / _AMPLE)
 
 
 def upper_limit(events: int, runs: int) -> float:
@@ -182,7 +190,8 @@ class Score(NamedTuple):
 
 
 def score(name: str, rows: Sequence[Judged]) -> Score:
-    judged, ample = [row for row in rows if row.stage != "ample"], [row for row in rows if row.stage == "ample"]
+    judged = [row for row in rows if row.stage in ("random", "edge")]
+    ample = [row for row in rows if row.stage == "ample"]
     trusted = [row for row in judged if row.reliable]
     wrong = [row for row in trusted if row.is_wrong]
     return Score(
@@ -251,7 +260,7 @@ def audit(name: str, plan: Plan, rows: Sequence[Judged]) -> Iterator[Judged]:
     mine = [row for row in rows if (row.sampler, row.seed) == (name, plan.seed)]
     left = {True: plan.reliable, False: plan.doubted}
     for row in mine:
-        left[row.reliable] -= row.stage != "ample"
+        left[row.reliable] -= row.stage in ("random", "edge")
     ample = sum(row.stage == "ample" for row in mine)
     every = forms(name)
     plain = [form for form in every if form.is_plain]
@@ -264,7 +273,7 @@ def audit(name: str, plan: Plan, rows: Sequence[Judged]) -> Iterator[Judged]:
         values, label = Values(plan.seed, SAMPLERS.index(name), number), (name, plan.seed, number)
         if number % _TRACES_PER_PILOT == 0 and ample < plan.alarms:
             for row in alarms(plain[number // _TRACES_PER_PILOT % len(plain)], values, label):
-                ample += 1
+                ample += row.stage == "ample"
                 yield row
         elif not is_done:
             for row in trials(every[number % len(every)], values, label):
