@@ -37,7 +37,7 @@ from lambda_hat.sampling.compilation_cache import compilation_cache, make_room
 
 # Halvings of the range of draws in which the verdict flips.
 _HALVINGS = 4
-_PILOT_DRAWS, _ESS, _AMPLE, _RUNS_OF_A_PILOT = 1000, 400.0, 3.0, 4
+_PILOT_DRAWS, _ESS, _AMPLE, _RUNS_OF_A_PILOT = 1000, 400.0, 3.0, 2
 # Errors of the virial, whose value is exact in equilibrium.
 _OUT_OF_EQUILIBRIUM = 3.0
 # Every fifth trace is a pilot of ample runs.
@@ -150,7 +150,8 @@ def alarms(form: Form, values: Values, label: tuple[str, int, int]) -> Iterator[
 def _ample_draws(pilot: Estimate) -> float:
     """Infinite where the virial shows that the pilot's warm-up was too short: more draws do not mend that."""
     virial = pilot.virial if pilot.bias is None else pilot.bias.virial
-    ess = min(pilot.ess_bulk, pilot.ess_tail)
+    # By the error, too, which sees slow directions that autocorrelations of a short run hide.
+    ess = min(pilot.ess_bulk, pilot.ess_tail, pilot.llc_variance / pilot.llc_mcse**2 if pilot.llc_mcse > 0 else np.inf)
     if not ess > 0 or abs(virial.z) > _OUT_OF_EQUILIBRIUM:
         return np.inf
     return _AMPLE * pilot.num_draws * max(_ESS / ess, 1.0 / _AMPLE)

@@ -63,9 +63,12 @@ class Values:
         return float(10 ** self.rng.uniform(low, high))
 
     def law(self, num_data: int) -> tuple[float, float]:
-        """nbeta, as n / log n or anywhere between 1 and 1e6; gamma, between 1e-3 and 1e3."""
+        """nbeta, as n / log n or anywhere between 1 and 1e6; gamma, between 1e-3 and 30.
+
+        Above, gamma dominates nearly always, which is a doubt of the question.
+        """
         nbeta = num_data / math.log(num_data) if self.rng.random() < 0.5 else self.power(0.0, 6.0)
-        return nbeta, self.power(-3.0, 3.0)
+        return nbeta, self.power(-3.0, 1.5)
 
 
 def sample(problem: Problem, sampler: Sampler, num_chains: int, num_draws: int, seed: int) -> tuple[Trace, Setting]:
