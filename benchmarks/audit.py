@@ -9,8 +9,8 @@ flips. The verdict sees no exact value.
 *Wrong*: |llc - exact| > max(4 combined errors, 3 %, 0.003). *False trust*: the share of wrong runs among reliable ones.
 Runs of one trace are no independent ones, so its upper 95 % limit counts traces. *False alarm*: a reason of the class
 ``sampling`` on a run whose settings are the sampler's defaults and whose budget is three times what a pilot with
-another seed needed for an ESS of 400. A pilot whose virial shows that warm-up was too short has no ample runs: its
-flat directions are still filling up, and every run of it is rightly told so.
+another seed needed for an ESS of 400. A pilot has no ample runs where its virial shows that warm-up was too short, or
+its k-hat that q does not fit: more draws do not mend these, and every such run is rightly told so.
 
 Every run is a line of ``--out``, which a later call continues; the table is of all its lines. Exits with 1 beyond a
 goal; how many runs there must be is asked of the default numbers only.
@@ -38,8 +38,8 @@ from lambda_hat.sampling.compilation_cache import compilation_cache, make_room
 # Halvings of the range of draws in which the verdict flips.
 _HALVINGS = 4
 _PILOT_DRAWS, _ESS, _AMPLE, _RUNS_OF_A_PILOT = 1000, 400.0, 3.0, 2
-# Errors of the virial, whose value is exact in equilibrium.
-_OUT_OF_EQUILIBRIUM = 3.0
+# Errors of the virial, whose value is exact in equilibrium; a k-hat beyond which weights correct no fit.
+_OUT_OF_EQUILIBRIUM, _MAX_KHAT = 3.0, 0.7
 # Every fifth trace is a pilot of ample runs.
 _TRACES_PER_PILOT, _MOST_TRACES = 5, 20_000
 _FAR_ERRORS, _FAR_SHARE, _FAR = 10.0, 0.1, 0.003
@@ -148,11 +148,13 @@ def alarms(form: Form, values: Values, label: tuple[str, int, int]) -> Iterator[
 
 
 def _ample_draws(pilot: Estimate) -> float:
-    """Infinite where the virial shows that the pilot's warm-up was too short: more draws do not mend that."""
+    """Infinite where more draws do not mend what the pilot shows: too short a warm-up, by the virial; a bad fit."""
     virial = pilot.virial if pilot.bias is None else pilot.bias.virial
     # By the error, too, which sees slow directions that autocorrelations of a short run hide.
-    ess = min(pilot.ess_bulk, pilot.ess_tail, pilot.llc_variance / pilot.llc_mcse**2 if pilot.llc_mcse > 0 else np.inf)
-    if not ess > 0 or abs(virial.z) > _OUT_OF_EQUILIBRIUM:
+    by_error = pilot.llc_variance / pilot.llc_mcse**2 if pilot.llc_mcse > 0 else np.inf
+    ess = min(pilot.ess_bulk, pilot.ess_tail, by_error)
+    is_bad_fit = pilot.importance is not None and not pilot.importance.khat <= _MAX_KHAT
+    if not ess > 0 or abs(virial.z) > _OUT_OF_EQUILIBRIUM or is_bad_fit:
         return np.inf
     return _AMPLE * pilot.num_draws * max(_ESS / ess, 1.0 / _AMPLE)
 

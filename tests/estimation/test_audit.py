@@ -95,7 +95,7 @@ def test_gibbs_is_not_held_against_itself() -> None:
 @pytest.mark.parametrize("name", ["hmc", "sgld", "mclmc"])
 def test_no_verdict_of_a_slice_lies(name: str) -> None:
     """The goals, as far as so few runs can tell: by the lower 95 % limit of each share."""
-    found = score(name, list(audit(name, Plan(seed=3, reliable=60, doubted=20, alarms=12, minutes=4.0), ())))
+    found = score(name, list(audit(name, Plan(seed=3, reliable=40, doubted=20, alarms=6, minutes=3.0), ())))
     assert found.reliable > 0
     assert found.far == 0
     assert _lower_limit(found.wrong_traces, found.traces) <= GOAL_SAMPLER
