@@ -1,23 +1,26 @@
 """The audit of verdicts counts what it says, and a slice of it finds no verdict that lies."""
 
+from typing import Any
+
 import pytest
 from scipy.stats import beta
 
-from benchmarks.audit import GOAL_ALARMS, GOAL_SAMPLER, Judged, Plan, audit, missed, score, scores, upper_limit
+from benchmarks.audit import Plan, audit
 from benchmarks.audit_cases import SAMPLERS, forms
 from benchmarks.audit_problems import SHAPES
+from benchmarks.audit_table import GOAL_ALARMS, GOAL_SAMPLER, Judged, missed, score, scores, upper_limit
 
 EXACT = 10.0
 
 
-def _row(llc: float | None, *, reliable: bool = True, stage: str = "random", trace: int = 0, **other: object) -> Judged:
-    fields: dict[str, object] = {
+def _row(llc: float | None, *, reliable: bool = True, stage: str = "random", trace: int = 0, **other: Any) -> Judged:
+    fields: dict[str, Any] = {
         "sampler": "hmc", "seed": 1, "trace": trace, "kind": "quadratic", "stage": stage, "num_chains": 4,
         "num_draws": 100, "settings": "", "nbeta": 100.0, "gamma": 1.0, "dim": 20, "exact": EXACT, "exact_error": 0.0,
         "llc": llc, "mcse": 0.05, "reliable": reliable, "classes": [] if reliable else ["sampling"],
         "reasons": [] if reliable else ["R-hat"],
     }  # fmt: skip
-    return Judged(**{**fields, **other})  # pyright: ignore[reportArgumentType]
+    return Judged(**{**fields, **other})
 
 
 @pytest.mark.parametrize(
@@ -35,7 +38,7 @@ def _row(llc: float | None, *, reliable: bool = True, stage: str = "random", tra
         (0.0029, {"exact": 0.0001, "mcse": 0.0}, False, False),  # an LLC of nothing
     ],
 )
-def test_what_is_wrong(llc: float | None, other: dict[str, object], is_wrong: bool, is_far: bool) -> None:
+def test_what_is_wrong(llc: float | None, other: dict[str, Any], is_wrong: bool, is_far: bool) -> None:
     row = _row(llc, **other)
     assert (row.is_wrong, row.is_far) == (is_wrong, is_far)
 
