@@ -1,223 +1,192 @@
 """How often is "reliable" wrong, and how often is a sound run doubted?
 
-    nice python -m benchmarks.audit --samplers hmc sgld --runs 200 --out audit.jsonl
+    nice python -m benchmarks.audit --samplers hmc sgld --minutes 10 --out audit.jsonl
 
-Random runs with exact answers (benchmarks/audit_cases.py), half of them moved along their number of draws to where the
-verdict flips. The verdict sees no exact value. *Wrong*: |llc - exact| > max(4 combined errors, 3 %, 0.003). *False
-trust*: the share of wrong runs among reliable ones, with its upper 95 % limit. *False alarm*: a reason of the class
+Random runs with exact answers (benchmarks/audit_problems.py, audit_cases.py). Of each trace a random stretch from its
+start is judged, and all of it; where these two verdicts differ, so are stretches that close in on where the verdict
+flips. The verdict sees no exact value.
+
+*Wrong*: |llc - exact| > max(4 combined errors, 3 %, 0.003). *False trust*: the share of wrong runs among reliable ones.
+Runs of one trace are no independent ones, so its upper 95 % limit counts traces. *False alarm*: a reason of the class
 ``sampling`` on a run whose settings are the sampler's defaults and whose budget is three times what a pilot with
-another seed needed for an ESS of 400. Every run is a line of ``--out``, which a later call continues.
+another seed needed for an ESS of 400. A pilot has no ample runs where its virial shows that warm-up was too short, or
+its k-hat that q does not fit: more draws do not mend these, and every such run is rightly told so.
+
+Every run is a line of ``--out``, which a later call continues; the table is of all its lines. Exits with 1 beyond a
+goal; how many runs there must be is asked of the default numbers only.
 """
 
 import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from scipy.stats import beta
 
-from benchmarks.audit_cases import SAMPLERS, Case, preset, random_case, random_problem
+from benchmarks.audit_cases import SAMPLERS, Case, Form, forms, preset_case, random_case
+from benchmarks.audit_problems import Values, sample
+from benchmarks.audit_table import ALARMS, DOUBTED, RELIABLE, Judged, missed, scores, table
 from lambda_hat.estimation.estimate import Estimate, estimate
-from lambda_hat.estimation.statistics import Setting
-from lambda_hat.posterior import localise
-from lambda_hat.sampling.compilation_cache import make_room
-from lambda_hat.sampling.ensemble import CAPACITY, Ensemble
+from lambda_hat.estimation.trace import Trace
+from lambda_hat.sampling.compilation_cache import compilation_cache, make_room
 
-_ERRORS, _SHARE, _ABSOLUTE = 4.0, 0.03, 0.003
 # Halvings of the range of draws in which the verdict flips.
 _HALVINGS = 4
-# Sets of compiled programs for each sampler.
-_FORMS = 40
-_PILOT_DRAWS, _ESS, _AMPLE = 1000, 400.0, 3.0
-GOAL_OVERALL, GOAL_SAMPLER, GOAL_ALARMS = 0.003, 0.01, 0.05
+_PILOT_DRAWS, _ESS, _AMPLE, _RUNS_OF_A_PILOT = 1000, 400.0, 3.0, 2
+# Errors of the virial, whose value is exact in equilibrium; a k-hat beyond which weights correct no fit.
+_OUT_OF_EQUILIBRIUM, _MAX_KHAT = 3.0, 0.7
+# Every fifth trace is a pilot of ample runs.
+_TRACES_PER_PILOT, _MOST_TRACES = 5, 20_000
 
 
-class Judged(NamedTuple):
-    """One run: what it was, what it found, what its verdict said."""
+def judge(case: Case, found: Estimate, label: tuple[str, int, int], stage: str) -> Judged:
+    """Hold the estimate of ``case`` beside the exact value.
 
-    sampler: str
-    kind: str
-    stage: str
-    num_chains: int
-    num_draws: int
-    settings: str
-    nbeta: float
-    gamma: float
-    dim: int
-    exact: float
-    llc: float | None
-    mcse: float | None
-    reliable: bool
-    classes: list[str]
-    reasons: list[str]
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether the value is off by more than its errors and 3 %; one that is missing is no value."""
-        if self.llc is None:
-            return False
-        off = abs(self.llc - self.exact)
-        return off > max(_ERRORS * (self.mcse or 0.0), _SHARE * abs(self.exact), _ABSOLUTE)
-
-    @property
-    def is_far(self) -> bool:
-        """Off by more than both 10 errors and 10 %."""
-        off = 0.0 if self.llc is None else abs(self.llc - self.exact)
-        return off > max(10.0 * (self.mcse or 0.0), 0.1 * abs(self.exact), _ABSOLUTE)
-
-
-def sample(case: Case) -> Estimate | None:
-    """The run's estimate; None where the tool would end it, since no chain had a finite loss."""
-    problem, sampler = case.problem, case.sampler
-    with jax.enable_x64(sampler.dtype == "float64"):
-        posterior = localise(problem.target.astype(sampler.dtype), problem.nbeta, problem.gamma)
-        ensemble = Ensemble(sampler, posterior, case.num_chains, case.seed)
-        state = ensemble.init()[0]
-        state, _ = ensemble.advance(state, "warmup", 0, sampler.num_warmup)
-        state, trace = ensemble.advance(ensemble.finish(state), "sampling", 0, min(case.num_draws, CAPACITY))
-        traits, loss_at_w0 = sampler.traits, float(posterior.loss_at_w0)
-    if not np.isfinite(trace["loss"]).any() or not np.isfinite(loss_at_w0):
-        return None
-    setting = Setting(
-        nbeta=problem.nbeta,
-        gamma=problem.gamma,
-        dim=problem.target.dim,
-        num_data=problem.target.num_data,
-        loss_at_w0=loss_at_w0,
-        report=problem.report,
-        num_warmup=sampler.num_warmup,
-        batch_size=traits.batch_size,
-        bias_knob=traits.bias_knob,
-        noise_gain=traits.noise_gain,
-        columns=traits.columns,
-    )
-    return estimate({name: column.T for name, column in trace.items()}, setting)
-
-
-def judge(case: Case, name: str, stage: str) -> Judged:
-    """Sample ``case`` and hold its estimate beside the exact value."""
-    make_room()
-    found, problem = sample(case), case.problem
+    Args:
+        label: Sampler, seed, number of the trace.
+    """
+    problem = case.problem
     return Judged(
-        sampler=name,
+        *label,
         kind=problem.kind,
         stage=stage,
         num_chains=case.num_chains,
-        num_draws=case.num_draws,
+        num_draws=found.num_draws,
         settings=str(case.sampler),
         nbeta=problem.nbeta,
         gamma=problem.gamma,
         dim=problem.target.dim,
-        exact=problem.exact,
-        llc=None if found is None or not np.isfinite(found.llc) else found.llc,
-        mcse=None if found is None or not np.isfinite(found.llc_mcse) else found.llc_mcse,
-        reliable=found is not None and found.reliable,
-        classes=[] if found is None else [reason.kind for reason in found.against],
-        reasons=["no finite loss"] if found is None else list(found.reasons),
+        exact=problem.exact.llc,
+        exact_error=problem.exact.mcse,
+        llc=found.llc if np.isfinite(found.llc) else None,
+        mcse=found.llc_mcse if np.isfinite(found.llc_mcse) else None,
+        reliable=found.reliable,
+        classes=[reason.kind for reason in found.against],
+        reasons=list(found.reasons),
     )
 
 
-def trials(form: Sequence[int], rng: np.random.Generator, name: str) -> Iterator[Judged]:
-    """A random run, and for every second one those that close in on the number of draws where its verdict flips."""
-    case = random_case(form, rng, name)
-    first = judge(case, name, "random")
-    yield first
-    if rng.random() < 0.5:
+def trials(form: Form, values: Values, label: tuple[str, int, int]) -> Iterator[Judged]:
+    """A random trace: a stretch of it, all of it, and those that close in on where its verdict flips."""
+    case = random_case(form, values)
+    trace, setting = sample(*case)
+
+    def at(num_draws: int, stage: str) -> Judged:
+        return judge(case, estimate(_stretch(trace, num_draws), setting), label, stage)
+
+    first, last = (at(count, "random") for count in (int(values.power(0.0, np.log10(case.num_draws))), case.num_draws))
+    yield from (first, last)
+    if first.reliable == last.reliable:
         return
-    far = case._replace(num_draws=max(4, case.num_draws // 30) if first.reliable else min(10_000, case.num_draws * 30))
-    last = judge(far, name, "random")
-    yield last
-    if last.reliable == first.reliable:
-        return
-    good, bad = (case, far) if first.reliable else (far, case)
+    good, bad = (first.num_draws, last.num_draws) if first.reliable else (last.num_draws, first.num_draws)
     for _ in range(_HALVINGS):
-        middle = case._replace(num_draws=round((good.num_draws * bad.num_draws) ** 0.5))
-        found = judge(middle, name, "edge")
+        found = at(round((good * bad) ** 0.5), "edge")
         yield found
-        good, bad = (middle, bad) if found.reliable else (good, middle)
+        good, bad = (found.num_draws, bad) if found.reliable else (good, found.num_draws)
 
 
-def alarm(form: Sequence[int], rng: np.random.Generator, name: str) -> Judged | None:
-    """A run with default settings and an ample budget; None where the pilot shows that no affordable one is ample."""
-    pilot = Case(random_problem(form, rng), preset(name), 4, _PILOT_DRAWS, int(rng.integers(2**31)))
-    found = sample(pilot)
-    ess = 0.0 if found is None else min(found.ess_bulk, found.ess_tail)
-    if not ess > 0:
-        return None
-    num_draws = int(_AMPLE * _PILOT_DRAWS * max(_ESS / ess, 1.0 / _AMPLE))
-    return (
-        judge(pilot._replace(num_draws=num_draws, seed=pilot.seed + 1), name, "ample") if num_draws < CAPACITY else None
-    )
+def _stretch(trace: Trace, num_draws: int) -> Trace:
+    return {name: column[:, :num_draws] for name, column in trace.items()}
 
 
-def upper_limit(events: int, runs: int) -> float:
-    """The exact (Clopper-Pearson) upper 95 % limit of a share."""
-    return 1.0 if runs == events else float(beta.ppf(0.95, events + 1, runs - events))
+def alarms(form: Form, values: Values, label: tuple[str, int, int]) -> Iterator[Judged]:
+    """A pilot, and runs with default settings and an ample budget; the pilot alone where no affordable one is ample."""
+    most = preset_case(form, values)
+    pilot = most._replace(num_draws=min(_PILOT_DRAWS, most.num_draws))
+    found = estimate(*sample(*pilot))
+    yield judge(pilot, found, label, "pilot")
+    needed = _ample_draws(found)
+    if needed <= most.num_draws:
+        for _ in range(_RUNS_OF_A_PILOT):
+            ample = most._replace(num_draws=int(needed), seed=int(values.rng.integers(2**31)))
+            yield judge(ample, estimate(*sample(*ample)), label, "ample")
 
 
-def table(rows: Sequence[Judged]) -> str:
-    """One line a sampler, and one of all."""
-    lines = [
-        "| sampler | reliable | doubted | at the edge | wrong among reliable | 95 % limit | far off | false alarms |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name in [*dict.fromkeys(row.sampler for row in rows), "all"]:
-        mine = [row for row in rows if name in (row.sampler, "all")]
-        judged, ample = [row for row in mine if row.stage != "ample"], [row for row in mine if row.stage == "ample"]
-        trusted = [row for row in judged if row.reliable]
-        wrong, edge = sum(row.is_wrong for row in trusted), sum(row.stage == "edge" for row in judged)
-        alarms = sum("sampling" in row.classes for row in ample)
-        cells = (
-            name, len(trusted), len(judged) - len(trusted), f"{edge / max(len(judged), 1):.0%}",
-            f"{wrong} ({wrong / max(len(trusted), 1):.2%})", f"{upper_limit(wrong, len(trusted)):.2%}",
-            sum(row.is_far for row in trusted), f"{alarms} of {len(ample)}",
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
-    return "\n".join(lines)
+def _ample_draws(pilot: Estimate) -> float:
+    """Infinite where more draws do not mend what the pilot shows: too short a warm-up, by the virial; a bad fit."""
+    virial = pilot.virial if pilot.bias is None else pilot.bias.virial
+    # By the error, too, which sees slow directions that autocorrelations of a short run hide.
+    by_error = pilot.llc_variance / pilot.llc_mcse**2 if pilot.llc_mcse > 0 else np.inf
+    ess = min(pilot.ess_bulk, pilot.ess_tail, by_error)
+    is_bad_fit = pilot.importance is not None and not pilot.importance.khat <= _MAX_KHAT
+    if not ess > 0 or abs(virial.z) > _OUT_OF_EQUILIBRIUM or is_bad_fit:
+        return np.inf
+    return _AMPLE * pilot.num_draws * max(_ESS / ess, 1.0 / _AMPLE)
+
+
+class Plan(NamedTuple):
+    """How much of each sampler."""
+
+    seed: int
+    reliable: int
+    doubted: int
+    alarms: int
+    minutes: float
+
+
+def audit(name: str, plan: Plan, rows: Sequence[Judged]) -> Iterator[Judged]:
+    """Form after form, again and again, so that a stopped audit has some of each, beyond the ``rows`` that are there.
+
+    Each trace has random numbers of its own, so that any of them can be had again.
+    """
+    mine = [row for row in rows if (row.sampler, row.seed) == (name, plan.seed)]
+    left = {True: plan.reliable, False: plan.doubted}
+    for row in mine:
+        left[row.reliable] -= row.stage in ("random", "edge")
+    ample = sum(row.stage == "ample" for row in mine)
+    every = forms(name)
+    plain = [form for form in every if form.is_plain]
+    end = time.monotonic() + 60.0 * plan.minutes
+    for number in range(max((row.trace for row in mine), default=-1) + 1, _MOST_TRACES):
+        is_done = max(left.values()) <= 0
+        if (is_done and ample >= plan.alarms) or time.monotonic() > end:
+            return
+        make_room()
+        values, label = Values(plan.seed, SAMPLERS.index(name), number), (name, plan.seed, number)
+        if number % _TRACES_PER_PILOT == 0 and ample < plan.alarms:
+            for row in alarms(plain[number // _TRACES_PER_PILOT % len(plain)], values, label):
+                ample += row.stage == "ample"
+                yield row
+        elif not is_done:
+            for row in trials(every[number % len(every)], values, label):
+                left[row.reliable] -= 1
+                yield row
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)
-    parser.add_argument("--runs", type=int, default=1500, help="random and edge runs of each sampler")
-    parser.add_argument("--alarms", type=int, default=100, help="ample runs of each sampler")
+    parser.add_argument("--reliable", type=int, default=RELIABLE, help="least number of reliable runs of each sampler")
+    parser.add_argument("--doubted", type=int, default=DOUBTED, help="least number of doubted ones")
+    parser.add_argument("--alarms", type=int, default=ALARMS, help="ample runs of each sampler")
+    parser.add_argument("--minutes", type=float, default=60.0, help="the most that one sampler may take")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("audit.jsonl"))
     options = parser.parse_args()
-    with options.out.open("a") as out:
+    plan = Plan(options.seed, options.reliable, options.doubted, options.alarms, options.minutes)
+    rows = [Judged(**json.loads(line)) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    with options.out.open("a") as out, compilation_cache(Path(".cache") / "audit") as cache:
         for name in options.samplers:
-            for row in _rows(name, options.seed, options.runs, options.alarms):
+            for row in audit(name, plan, tuple(rows)):
+                rows.append(row)
                 out.write(json.dumps(row._asdict()) + "\n")
                 out.flush()
-    rows = [Judged(**json.loads(line)) for line in options.out.read_text().splitlines()]
-    print(table(rows))
-    trusted = [row for row in rows if row.reliable and row.stage != "ample"]
-    return int(sum(row.is_wrong for row in trusted) > GOAL_OVERALL * len(trusted))
-
-
-def _rows(name: str, seed: int, runs: int, alarms: int) -> Iterator[Judged]:
-    """Form by form, since the programs of a form are compiled once."""
-    number = SAMPLERS.index(name)
-    rng = np.random.default_rng([seed, number])
-    for place in range(_FORMS):
-        form = (seed, number, place)
-        count = 0
-        while count < runs / _FORMS:
-            for row in trials(form, rng, name):
-                count += 1
-                yield row
-    for place in range(_FORMS):
-        for _ in range(-(-alarms // _FORMS)):
-            row = alarm((seed, number, place), rng, name)
-            if row is not None:
-                yield row
+            cache.publish()
+            print(f"{name}: {sum(row.sampler == name for row in rows)} runs", file=sys.stderr, flush=True)
+    found = scores(rows)
+    print(table(found))
+    failures = missed(found, whole=plan[1:4] == (RELIABLE, DOUBTED, ALARMS))
+    for sentence in failures:
+        print(sentence)
+    return int(bool(failures))
 
 
 if __name__ == "__main__":
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    # Runs are short, so that compilation is a good part of the time.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
     sys.exit(main())

@@ -40,7 +40,8 @@ def virial(found: Evidence) -> Iterator[Reason]:
             f"known; lower {_knob(found)}"
         )
     elif _explains(raw, bias.virial):
-        yield from _off(bias.virial, ", without the bias of the step,", found)
+        if abs(bias.virial.value - bias.virial.expected) > _second_order(raw, bias.virial):
+            yield from _off(bias.virial, ", without the bias of the step,", found)
     else:
         yield from _off(raw, ", which the bias of the step does not explain,", found)
 
@@ -61,6 +62,11 @@ def _explains(raw: Virial, corrected: Virial) -> bool:
     noise = math.sqrt(max(corrected.mcse**2 - raw.mcse**2, 0.0))
     is_partial = abs(raw.value - raw.expected) > abs(moved) and abs(left) > MAX_Z * raw.mcse
     return abs(moved) > MAX_Z * noise and not is_partial
+
+
+def _second_order(raw: Virial, corrected: Virial) -> float:
+    """What a correction to first order leaves, beyond three errors: on a quadratic, twice its share of the virial."""
+    return MAX_Z * corrected.mcse + 2.0 * (raw.value - corrected.value) ** 2 / corrected.expected
 
 
 def _off(virial: Virial, words: str, found: Evidence) -> Iterator[Reason]:
@@ -104,15 +110,15 @@ def step_bias(found: Evidence) -> Iterator[Reason]:
             f"{lost}: the step is close to unstable and its bias unknown; lower {_knob(found)}"
             f"{', or set it to auto' if has_companions else ''}"
         )
-    elif abs(bias.z) > MAX_Z and abs(bias.value) > found.tolerated_bias:
+    elif abs(bias.z) > MAX_Z and abs(bias.value) > found.tolerated_step_bias:
         yield sampling(
             f"the step size adds {bias.value:.3g} +- {bias.mcse:.2g} to the LLC ({bias.z:+.1f} errors)"
             f"{_way_out(bias, found)}"
         )
-    elif bias.mcse > found.tolerated_bias:
+    elif bias.mcse > found.tolerated_step_bias:
         yield sampling(
             f"the bias of the step is not known: it is {bias.value:.3g} +- {bias.mcse:.2g}, where up to "
-            f"{found.tolerated_bias:.2g} would be tolerated; draw more, or lower {_knob(found)}"
+            f"{found.tolerated_step_bias:.2g} would be tolerated; draw more, or lower {_knob(found)}"
         )
 
 

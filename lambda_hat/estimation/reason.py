@@ -21,6 +21,9 @@ MIN_ESS = 400.0
 MAX_Z = 3.0
 # A bias below this share of the LLC, or below its error, is not held against an estimate.
 _TOLERATED_BIAS = 0.01
+# `step_size: auto` aims at that share, so that half of sound runs would be beyond it, and errs with a measured bias
+# about as large as the LLC's error. No estimate is called wrong for less than 0.003.
+_STEP_FACTOR, _NEGLIGIBLE = 1.5, 0.003
 
 
 class Reason(NamedTuple):
@@ -47,6 +50,11 @@ class Evidence(NamedTuple):
     def tolerated_bias(self) -> float:
         """The largest bias that is not held against the LLC; NaN where there is no LLC."""
         return float(np.fmax(_TOLERATED_BIAS * abs(self.statistics.llc), self.statistics.llc_mcse))
+
+    @property
+    def tolerated_step_bias(self) -> float:
+        """That of a step's bias, which is measured, and of its error; NaN where there is no LLC."""
+        return max(_STEP_FACTOR * self.tolerated_bias, _NEGLIGIBLE)
 
     @property
     def last_digit(self) -> float:

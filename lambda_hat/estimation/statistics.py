@@ -110,7 +110,8 @@ class Statistics:
 
 def llc_draws(loss: Draws, nbeta: float, loss_at_w0: float) -> Float[np.ndarray, "chain draw"]:
     """x = nbeta (L_n(w) - L_n(w0)) of every draw, in float64."""
-    return nbeta * (np.asarray(loss, dtype=np.float64) - loss_at_w0)
+    with np.errstate(over="ignore", invalid="ignore"):  # the verdict tells what is not finite
+        return nbeta * (np.asarray(loss, dtype=np.float64) - loss_at_w0)
 
 
 def measure(trace: Trace, setting: Setting) -> Statistics:

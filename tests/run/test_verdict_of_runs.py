@@ -57,7 +57,7 @@ def test_a_bias_that_drowns_in_noise_is_doubted(root: Path, nbeta: float, gamma:
     posterior = {"nbeta": nbeta, "gamma": gamma}
     found = analysis_of(root, model=CROSSING, sampler=MCLMC, posterior=posterior, budget={"draws": draws}, seed=seed)
     bias, reasons = found["bias"], found["verdict"]["reasons"]
-    tolerated = max(0.01 * abs(found["llc"]), found["llc_mcse"])
+    tolerated = max(1.5 * max(0.01 * abs(found["llc"]), found["llc_mcse"]), 0.003)
     assert bias["mcse"] > tolerated or abs(bias["value"]) < 3 * bias["mcse"] or abs(bias["value"]) < tolerated
     assert any("the bias of the step is not known" in reason for reason in reasons) or bias["mcse"] <= tolerated
     assert not any("bias.llc" in reason for reason in reasons)
