@@ -12,10 +12,13 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from benchmarks.record import Row, publish
 from lambda_hat.config.job import parse_job
 from lambda_hat.run import loop as run
+from lambda_hat.run.chunks import Chunks
+from lambda_hat.run.file_sink import FileSink
 from lambda_hat.store.layout import Store
 
 SECONDS = 30.0
@@ -48,18 +51,20 @@ def commits_of(folder: Path, sampler: dict[str, Any]) -> list[Commit]:
         }
     )  # fmt: skip
     found: list[Commit] = []
-    commit = run._Run._commit  # pyright: ignore[reportPrivateUsage]
+    began = [0.0, 0.0]
+    add, tell = FileSink.add, Chunks._tell  # pyright: ignore[reportPrivateUsage]
 
-    def watched(*arguments: Any) -> None:
-        clock, cpu = time.perf_counter(), time.process_time()
-        commit(*arguments)
-        found.append(Commit(arguments[-1], time.perf_counter() - clock, time.process_time() - cpu))
+    def at_start(*arguments: Any) -> None:
+        began[:] = time.perf_counter(), time.process_time()
+        add(*arguments)
 
-    run._Run._commit = watched  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
-    try:
+    def at_end(chunks: Chunks, losses: Any) -> None:
+        tell(chunks, losses)
+        work = chunks.ledger.computing - sum(commit.work for commit in found)
+        found.append(Commit(work, time.perf_counter() - began[0], time.process_time() - began[1]))
+
+    with mock.patch.object(FileSink, "add", at_start), mock.patch.object(Chunks, "_tell", at_end):
         run.execute(job, Store(folder))
-    finally:
-        run._Run._commit = commit  # pyright: ignore[reportPrivateUsage]
     return found
 
 
