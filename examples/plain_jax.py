@@ -40,4 +40,5 @@ def step(params, state):
 for _ in range(2000):
     params, state = step(params, state)
 
-print(lh.llc(lh.Problem(loss, params, data), sampler="hmc", gamma=100.0, budget=lh.Budget(draws=400)))
+budget = lh.Budget(draws=300)
+print(lh.llc(lh.Problem(loss, params, data), sampler="hmc", gamma=100.0, num_warmup=200, budget=budget))
