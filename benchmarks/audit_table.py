@@ -57,7 +57,8 @@ def upper_limit(events: int, runs: int) -> float:
 
 
 class Score(NamedTuple):
-    """What the runs of one sampler, or of all, come to; ``traces`` are those with a reliable run."""
+    """What the runs of one sampler, or of all, come to; ``traces`` are those with a reliable run, ``pilots``
+    those with an ample one."""
 
     name: str
     reliable: int
@@ -69,6 +70,8 @@ class Score(NamedTuple):
     far: int
     alarms: int
     ample: int
+    alarmed_pilots: int
+    pilots: int
 
     @property
     def false_trust(self) -> float:
@@ -87,6 +90,7 @@ class Score(NamedTuple):
 def score(name: str, rows: Sequence[Judged]) -> Score:
     judged = [row for row in rows if row.stage in ("random", "edge")]
     ample = [row for row in rows if row.stage == "ample"]
+    alarms = [row for row in ample if "sampling" in row.classes]
     trusted = [row for row in judged if row.reliable]
     wrong = [row for row in trusted if row.is_wrong]
     return Score(
@@ -98,8 +102,10 @@ def score(name: str, rows: Sequence[Judged]) -> Score:
         len({(row.sampler, row.seed, row.trace) for row in trusted}),
         len({(row.sampler, row.seed, row.trace) for row in wrong}),
         sum(row.is_far for row in trusted),
-        sum("sampling" in row.classes for row in ample),
+        len(alarms),
         len(ample),
+        len({(row.sampler, row.seed, row.trace) for row in alarms}),
+        len({(row.sampler, row.seed, row.trace) for row in ample}),
     )
 
 

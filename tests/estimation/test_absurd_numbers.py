@@ -183,3 +183,11 @@ def test_an_exact_value_is_shown_loudly_and_is_no_reason(
 )
 def test_rhat_is_told_with_the_digits_it_has(rhat: float, words: str) -> None:
     assert rhat_in_words(rhat) == words
+
+
+def test_a_loss_whose_llc_overflows_is_told_by_the_verdict_alone() -> None:
+    """Sees NumPy warn of an overflow, which is an error here."""
+    loss = LOSS_AT_W0 + np.random.default_rng(0).random((CHAINS, DRAWS))
+    loss[0, 5] = 1e306
+    found = estimate({"loss": loss}, dataclasses.replace(setting(), nbeta=1e6))
+    assert any(reason.startswith("the loss is not finite in 1 of") for reason in found.reasons)
