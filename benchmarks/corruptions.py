@@ -210,30 +210,42 @@ def restore(path: Path, data: bytes, folder_time: int) -> None:
 
 
 def corruptions(store: Store, count: int, seed: int = 0) -> Iterator[Corruption]:
-    """Damage ``count`` files, each way and each kind in turn."""
+    """Damage ``count`` files, each way and each kind in turn; what changed nothing is drawn again."""
     rng = random.Random(seed)
     runs_table(store)
     kinds: dict[str, list[Path]] = {}
-    everything = files(store)
-    for path in everything:
+    for path in files(store):
         kinds.setdefault(kind_of(path), []).append(path)
     before = numbers(store)
     cases = [(kind, how) for kind in sorted(kinds) for how in HOW]
     weights = [8 if how in ("flipped", "cut") else 1 for _, how in cases]
-    chosen = [*cases, *rng.choices(cases, weights, k=max(0, count - len(cases)))] if count >= len(cases) else None
-    for kind, how in chosen or rng.sample(cases, count):
-        path = rng.choice(kinds[kind])
-        data, folder_time = path.read_bytes(), path.parent.stat().st_mtime_ns
-        damage(path, how, rng, everything)
+    waiting = rng.sample(cases, min(count, len(cases)))
+    done = 0
+    while done < count:
+        kind, how = waiting.pop() if waiting else rng.choices(cases, weights)[0]
+        corruption = _corruption(store, kind, how, rng.choice(kinds[kind]), rng, before)
+        if corruption is not None:
+            done += 1
+            yield corruption
+
+
+def _corruption(
+    store: Store, kind: str, how: str, path: Path, rng: random.Random, before: dict[tuple[str, ...], str]
+) -> Corruption | None:
+    """Damage one file, look, and put it back; None if nothing was damaged, as where an empty file is emptied."""
+    data, folder_time = path.read_bytes(), path.parent.stat().st_mtime_ns
+    damage(path, how, rng, files(store))
+    try:
+        if path.is_file() and not path.is_symlink() and path.read_bytes() == data:
+            return None
         found = [one.path for one in verify(store)]
         after = numbers(store)
-        silent = tuple("/".join(name) for name, value in after.items() if before.get(name, value) != value)
-        is_same = path.is_file() and not path.is_symlink() and path.read_bytes() == data
+    finally:
         restore(path, data, folder_time)
         shutil.rmtree(store.root / ".index", ignore_errors=True)
         runs_table(store)
-        if not is_same:  # cut at its end, say: nothing was damaged
-            yield Corruption(kind, how, silent, before.keys() - after.keys() != set(), bool(found))
+    silent = tuple("/".join(name) for name, value in after.items() if before.get(name, value) != value)
+    return Corruption(kind, how, silent, before.keys() - after.keys() != set(), bool(found))
 
 
 def table(done: list[Corruption]) -> str:

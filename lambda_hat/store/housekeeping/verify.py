@@ -177,9 +177,13 @@ def _beside(store: Store, count: Count) -> Iterator[Damage]:
         yield from _checked(store.root / "sweeps" / name / "manifest.json", lambda name=name: _sweep_fault(store, name))
     index = store.root / ".index"
     if index.is_dir():
-        count.files += len(_names(index))
-        yield from _document(index / "sweeps.json", Count())
-        yield from _checked(index / "runs.parquet", lambda: "; ".join(changed_rows(store)) or None)
+        names = [name for name in _names(index) if not name.startswith(".")]
+        count.files += len(names)
+        replaced = [Damage(index / name, _NO_FILE) for name in names if not _is_file(index / name)]
+        yield from replaced
+        if not replaced:
+            yield from _document(index / "sweeps.json", Count())
+            yield from _checked(index / "runs.parquet", lambda: "; ".join(changed_rows(store)) or None)
 
 
 def _sweep_fault(store: Store, name: str) -> str | None:
