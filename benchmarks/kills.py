@@ -11,12 +11,14 @@ that nobody disturbed, bit by bit, and ``verify`` must find nothing.
     two owners           an owner at work looks silent, another one takes over, and a third
     two drivers          two drivers of one sweep; drivers and workers are killed
 
-Prints how many strikes of each kind left everything identical, and exits 1 if one did not.
+Prints how many strikes of each kind left everything identical (at Ctrl-C: those that there were), and exits 1 if one
+did not.
 
     python -m benchmarks.kills --count 1000 --seed 1
 """
 
 import argparse
+import itertools
 import random
 import shutil
 import sys
@@ -24,7 +26,6 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -52,19 +53,19 @@ class Result(NamedTuple):
     faults: list[str]
 
 
-def strike(sweep: Sweep, zygote: Zygote, count: int, seed: int = 0, kinds: Iterable[str] = KINDS) -> list[Result]:
-    """Make cases, equally often of each kind by their strikes, until there were ``count`` strikes."""
+def strike(sweep: Sweep, zygote: Zygote, count: int, seed: int = 0) -> list[Result]:
+    """Make cases of each kind until it has its share of ``count`` strikes, or until Ctrl-C."""
     results: list[Result] = []
-    tally = dict.fromkeys(kinds, 0)
-    lock = threading.Lock()
-    numbers = iter(range(10 * count))
+    share = -(-count // len(KINDS))
+    tally = dict.fromkeys(KINDS, 0)
+    lock, is_stopped = threading.Lock(), threading.Event()
 
     def work() -> None:
         while True:
             with lock:
-                if sum(tally.values()) >= count:
-                    return
                 kind = min(tally, key=lambda name: tally[name])
+                if is_stopped.is_set() or tally[kind] >= share:
+                    return
                 tally[kind] += 1  # until it is known
                 number = next(numbers)
             result = _case(sweep, zygote, kind, number, seed)
@@ -72,9 +73,14 @@ def strike(sweep: Sweep, zygote: Zygote, count: int, seed: int = 0, kinds: Itera
                 tally[kind] += result.strikes - 1
                 results.append(result)
 
+    numbers = itertools.count()
     with ThreadPoolExecutor(workers := len(usable_cores())) as pool:
-        for future in [pool.submit(work) for _ in range(workers)]:
-            future.result()
+        futures = [pool.submit(work) for _ in range(workers)]
+        try:
+            for future in futures:
+                future.result()
+        except KeyboardInterrupt:
+            is_stopped.set()
     return results
 
 

@@ -30,9 +30,9 @@ _QUADRATIC = {"_target_": "lambda_hat.targets.analytic.Quadratic", "curvatures":
 _DEEP = {"_target_": "lambda_hat.targets.deep_linear.DeepLinear", "widths": [2, 2, 2]}
 _STOCHASTIC = {"step_size": 1e-4, "batch_size": 16, "steps_per_draw": 4}
 JOBS: tuple[tuple[str, str, dict[str, Any], dict[str, Any]], ...] = (
-    ("hmc", "HMC", _QUADRATIC, {"num_integration_steps": 4}),
     ("gibbs", "Gibbs", _DEEP, {}),
     ("sgld", "SGLD", _QUADRATIC, {**_STOCHASTIC, "measure_bias": True}),
+    ("hmc", "HMC", _QUADRATIC, {"num_integration_steps": 4}),
     ("mclmc", "MCLMC", _QUADRATIC, {}),
     ("sghmc", "SGHMC", _DEEP, _STOCHASTIC),
     ("vi", "VI", _QUADRATIC, {"whitening": "none"}),

@@ -1,7 +1,7 @@
-"""One life of a process of :mod:`benchmarks.kills`: it runs a job or a driver, and is struck at the steps of its writes.
+"""One life of a process of :mod:`benchmarks.kills`: a run or a driver, which is struck at the steps of its writes.
 
-A step is whatever can separate two states of the disk: a temporary file is begun, flushed, fenced, renamed, linked or
-removed, below the store. The n-th step of a life is where it is killed, stopped, or its clock jumps. The clock that
+A step is whatever separates two states of the disk: below the store a temporary file is begun, flushed, fenced,
+renamed, linked or removed. The n-th step of a life is where it is killed, stopped, or its clock jumps. The clock that
 jumps is the one that leases see: ``time.time()`` and the times at which a lease is touched.
 """
 
@@ -58,18 +58,18 @@ def live(spec: Mapping[str, Any]) -> None:
     with Path(spec["log"]).open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    vars(loop)["Pace"] = _Pace
     _Pace.chunks = random.Random(spec["seed"])
-    loop._CHUNKS_BEFORE_MERGE = _CHUNKS_BEFORE_MERGE
-    fork = functools.partial(_Fork, spec["events"])
-    vars(worker)["subprocess"] = types.SimpleNamespace(Popen=fork, PIPE=subprocess.PIPE)
+    pool: Any = worker
+    pool.subprocess = types.SimpleNamespace(Popen=functools.partial(_Fork, spec["events"]), PIPE=subprocess.PIPE)
+    host_loop: Any = loop
+    host_loop.Pace, host_loop._CHUNKS_BEFORE_MERGE = _Pace, _CHUNKS_BEFORE_MERGE
     _Steps(spec).watch()
     try:
         _drive(spec) if spec["is_driver"] else _run(spec["jobs"][0])
         outcome = "done"
     except LeaseLost:
         outcome = "LeaseLost"
-    except BaseException:  # whatever ends the life is what the harness reports
+    except BaseException:  # noqa: BLE001 (whatever ends the life is what the harness reports)
         outcome = traceback.format_exc()
     print(f"{time.process_time():.1f} s of CPU")
     temporary = Path(spec["outcome"] + ".tmp")
@@ -115,7 +115,8 @@ class _Steps:
 
     def watch(self) -> None:
         """From now on."""
-        for module in (files, lease):
+        modules: tuple[Any, ...] = (files, lease)
+        for module in modules:
             module.temporary_name = self._before("begin", module.temporary_name)
         for name in ("replace", "rename", "link"):
             setattr(os, name, self._around(name, getattr(os, name)))
@@ -127,7 +128,7 @@ class _Steps:
 
         def touch(path: Any, times: tuple[float, float] | None = None, **more: Any) -> None:
             if times is None and not more and self._offset:
-                times = (now() + self._offset,) * 2
+                times = (now() + self._offset, now() + self._offset)
             utime(path, times, **more)
 
         os.utime = touch
@@ -225,7 +226,7 @@ def _work(command: list[str], env: Mapping[str, str]) -> None:
         code = 0
     except SystemExit as end:
         code = int(end.code or 0)
-    except BaseException:  # its log is where a worker's last words are looked for
+    except BaseException:  # noqa: BLE001 (its log is where a worker's last words are looked for)
         traceback.print_exc()
     finally:
         sys.stdout.flush()
