@@ -22,7 +22,7 @@ from lambda_hat.store.trace_file import read_trace_file
 from tests.jobs import job_config
 
 _LIMIT_S = 600.0  # a life that takes longer hangs
-_MOST_STRIKES = 4  # of one case
+_MOST_ENDINGS = 4  # processes, undisturbed, until everything has to be finished
 _JUMPS_S = (61.0, 3600.0, 86400.0, 4e7)
 # What no two runs share: when, where and how often a run was computed.
 _UNSTABLE = ("seconds", "provenance", "places", "epoch", "ess_per_second", "time_normalised_variance", "history")
@@ -46,10 +46,11 @@ class Sweep:
         zygote: Forks the processes.
         folder: Where stores may be made.
         count: How many of :data:`JOBS`.
+        most: Strikes of one case, where it is struck again and again.
     """
 
-    def __init__(self, zygote: Zygote, folder: Path, count: int = len(JOBS)):
-        self.folder, self.count = folder, count
+    def __init__(self, zygote: Zygote, folder: Path, count: int = len(JOBS), most: int = 4):
+        self.folder, self.count, self.most = folder, count, most
         self.expected: list[dict[str, str]] = []
         self.steps: list[list[str]] = []
         self.seconds: list[float] = []
@@ -145,7 +146,7 @@ class Case:
     def finish(self, *, is_sweep: bool) -> None:
         """Go on until everything is finished, and compare."""
         jobs = [self.job(index) for index in (range(self.sweep.count) if is_sweep else [self.index])]
-        for _ in range(_MOST_STRIKES):
+        for _ in range(_MOST_ENDINGS):
             if all(finished(self.store, job.target_id, job.run_id, job.budget) for job in jobs):
                 break
             self.end(self.start(is_driver=is_sweep))
@@ -162,6 +163,7 @@ class Case:
         """End what is left of the processes."""
         for life in self.lives:
             life.signal(signal.SIGKILL)
+            life.wait(_LIMIT_S)
         for pid in self.workers():
             os.kill(pid, signal.SIGKILL)
 
@@ -202,7 +204,7 @@ def _bytes(array: Any) -> bytes:
 
 
 def _killed_at_random(case: Case) -> None:
-    for _ in range(_MOST_STRIKES):
+    for _ in range(case.sweep.most):
         life = case.start()
         life.wait(case.rng.uniform(0.0, case.sweep.seconds[case.index]))
         if not life.signal(signal.SIGKILL):  # it was quicker
@@ -214,7 +216,7 @@ def _killed_at_random(case: Case) -> None:
 
 
 def _killed_at_a_write(case: Case) -> None:
-    for _ in range(_MOST_STRIKES):
+    for _ in range(case.sweep.most):
         life = case.start(Order(case.at(), "kill"))
         case.end(life)
         if life.outcome() is not None:
@@ -257,7 +259,7 @@ def _clock_jumps(case: Case) -> None:
 
 def _two_owners(case: Case) -> None:
     owners = [case.start(Order(case.at(), "tell"))]
-    for number in (1, 2):
+    for number in range(1, min(2, case.sweep.most) + 1):
         if case.is_told(owners[-1], number):
             case.silence()
             owners.append(case.start(Order(case.at(), "tell")))
@@ -268,7 +270,7 @@ def _two_owners(case: Case) -> None:
 
 def _two_drivers(case: Case) -> None:
     whole = sum(case.sweep.seconds)
-    for _ in range(2):
+    for _ in range(min(2, case.sweep.most)):
         drivers = [case.start(is_driver=True), case.start(is_driver=True)]
         drivers[0].wait(case.rng.uniform(0.0, 0.6 * whole))
         for pid in case.workers():

@@ -37,9 +37,8 @@ class Zygote:
         return self._popen.pid
 
     def __exit__(self, *exc: object) -> None:
-        assert self._popen.stdin is not None
-        self._popen.stdin.close()
-        self._popen.wait()
+        with self._popen:  # closes its pipes, at which it ends, and waits
+            pass
 
     def fork(self, spec: Mapping[str, Any]) -> "Life":
         """Start a life (:func:`benchmarks.kills_life.live`)."""

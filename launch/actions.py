@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lambda_hat.config.foreign_code import refuse_foreign_code
 from lambda_hat.config.job import Job, parse_job
 from lambda_hat.launch.backend import backend_from
 from lambda_hat.launch.local.worker import element_log
@@ -93,6 +94,7 @@ def _frozen(store: Store, state: RunState) -> Job:
     config = read_config(folder)
     if config is None:
         raise StoreError(f"cannot read {folder / 'config.yaml'}: it was never written; give the sweep's command again")
+    refuse_foreign_code(folder / "config.yaml", config)
     return dataclasses.replace(parse_job(config), rerun=False)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from lambda_hat.config.foreign_code import refuse_foreign_code
 from lambda_hat.config.job import Job, parse_job
 from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.launch.backend import Backend, backend_from
@@ -203,6 +204,7 @@ def _frozen_job(task: Task) -> Job:
     config = read_config(task.config_folder)
     if config is None:
         raise ElementError(f"needs {task.config_folder / 'config.yaml'}, which is gone; submit the sweep again")
+    refuse_foreign_code(task.config_folder / "config.yaml", config)
     try:
         job = parse_job(config)
     except ConfigError as error:

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lambda_hat.config.compose import one_line
+from lambda_hat.config.foreign_code import refuse_foreign_code
 from lambda_hat.config.presets import config_dir, presets_of
 from lambda_hat.config.schema import ConfigError, Document, Node, without_secrets
 
@@ -31,7 +32,7 @@ def read_document(path: str | Path) -> Document:
     A path that begins with ``conf/`` and does not exist is looked up among the shipped files.
 
     Raises:
-        ConfigError: there is no such file, or it holds no mapping.
+        ConfigError: there is no such file, it holds no mapping, or another user's file names code to import.
     """
     path = Path(path)
     if not path.exists() and path.parts[:1] == ("conf",):
@@ -44,6 +45,7 @@ def read_document(path: str | Path) -> Document:
         raise ConfigError([f"--config: cannot read {path}: {one_line(error)}"]) from error
     if not isinstance(document, dict):
         raise ConfigError([f"--config: needs a mapping, got {type(document).__name__} in {path}"])
+    refuse_foreign_code(path, cast(dict[str, Any], document))
     return cast(dict[str, Any], document)
 
 
