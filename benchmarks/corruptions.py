@@ -56,6 +56,9 @@ MAY_BE_DELETED = (
     "runs.parquet",
     "runs.parquet.sha256",
 )
+# A zip has times, versions and attributes of its members, which no reader of the store looks at: flipped there, every
+# array and the meta are read as before. (The sha256 of a target's arrays covers these bytes, too.)
+HAS_UNREAD_BYTES = ("carry-N-N.npz", "trace-N-warmup-N-N.npz")
 _OLD = 1.7e9
 _CRASHES = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError)
 _COLUMNS = ("run", "target", "llc", "llc_mcse", "verdict.reliable", "num_data", "dim", "config.budget.draws")
@@ -81,7 +84,8 @@ class Corruption(NamedTuple):
     @property
     def is_missed(self) -> bool:
         is_lost = self.how == "deleted" and self.kind in MAY_BE_DELETED
-        return not self.is_found and self.kind not in HARMLESS and not is_lost
+        is_unread = self.how == "flipped" and self.kind in HAS_UNREAD_BYTES and not self.is_refused and not self.silent
+        return not self.is_found and self.kind not in HARMLESS and not is_lost and not is_unread
 
 
 def make_store(root: Path) -> Store:
@@ -145,8 +149,8 @@ def _readings(store: Store) -> Iterator[tuple[tuple[str, ...], Callable[[], Any]
             yield (ref.run_id, path.name), lambda path=path: _arrays(*read_checkpoint_file(path))
         yield (ref.run_id, "carry"), lambda ref=ref: load_carry(ref.folder) and None
     yield ("sweep",), lambda: read_manifest(store.sweep_dir("dev-0"))
-    yield ("pins",), lambda: pins(store)
-    yield ("promoted",), lambda: promoted_runs(store)
+    yield ("pins",), lambda: pins(store) or None
+    yield ("promoted",), lambda: promoted_runs(store) or None
     for run in ("run", "target"):
         yield ("rows", run), lambda run=run: sorted(runs_table(store, [run])[run].to_pylist())
     for row in runs_table(store, list(_COLUMNS)).to_pylist():

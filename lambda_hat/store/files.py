@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from lambda_hat.config.schema import Document, Node
-from lambda_hat.store.seal import BrokenSeal, check_last_line, sealed, subject_of, unsealed, with_last_line
+from lambda_hat.store.seal import BrokenSeal, check_yaml, sealed, sealed_yaml, subject_of, unsealed
 
 # The member of an npz file that lists its arrays and holds its meta.
 _META = "index.json"
@@ -188,7 +188,7 @@ def read_json(path: Path) -> Document | None:
 
 def write_config(folder: Path, config: Node, guard: Guard | None = None) -> None:
     """Freeze ``config`` as ``folder/config.yaml``; one that says the same already is left alone."""
-    path, data = folder / "config.yaml", with_last_line(yaml.safe_dump(_plain(config), sort_keys=False)).encode()
+    path, data = folder / "config.yaml", sealed_yaml(yaml.safe_dump(_plain(config), sort_keys=False)).encode()
     if read_bytes(path) != data:
         write_bytes(path, data, guard)
 
@@ -205,7 +205,7 @@ def read_config(folder: Path) -> Document | None:
         return None
     try:
         text = data.decode()
-        check_last_line(text)
+        check_yaml(text)
         found = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, BrokenSeal) as error:
         raise StoreError(f"cannot read {path}: it is no YAML ({error}); remove it and submit again") from error

@@ -16,6 +16,7 @@ from lambda_hat.config.schema import Document
 
 FORMAT = 2
 _KEYS = ("format", "digest")
+_FIRST_LINE = f"# format {FORMAT}, with a digest in the last line\n"
 _LAST_KEY = ',\n "digest": '
 _EPOCH = re.compile(r"^lease-\d+\.json$")
 _ID = re.compile(r"(?:tgt|run_[a-z0-9_]+)_[0-9a-f]{12}")
@@ -86,20 +87,29 @@ def is_unsealed(data: bytes) -> bool:
     return not is_sealed(json.loads(data))
 
 
-def with_last_line(text: str) -> str:
-    """A YAML document with its digest in a comment: an id covers what is computed, but not how far (the budget)."""
-    return f"{text}# sha256 {hashlib.sha256(text.encode()).hexdigest()}\n"
+def sealed_yaml(text: str) -> str:
+    """A YAML document with its digest in a comment: an id covers what is computed, but not how far (the budget).
+
+    The first line says that there is a last one, which a document that was cut has lost.
+    """
+    return _with_last_line(_FIRST_LINE + text)
 
 
-def check_last_line(text: str) -> None:
-    """Check what :func:`with_last_line` made; a document without a comment at its end is from before, and unchecked.
+def check_yaml(text: str) -> None:
+    """Check what :func:`sealed_yaml` made; a document without comments is from before, and unchecked.
 
     Raises:
         BrokenSeal: it was changed.
     """
     *_, last = text.splitlines(keepends=True) or [""]
-    if last.startswith("#") and with_last_line(text.removesuffix(last)) != text:
+    if last.startswith("#") and _with_last_line(text.removesuffix(last)) != text:
         raise BrokenSeal("its digest is not that of its content: it was changed")
+    if text.startswith(_FIRST_LINE) and not last.startswith("#"):
+        raise BrokenSeal("its last line, which holds its digest, is missing: it was cut")
+
+
+def _with_last_line(text: str) -> str:
+    return f"{text}# sha256 {hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
 def _with_digest(text: str, subject: str) -> str:

@@ -181,5 +181,9 @@ def test_a_config_shows_that_it_was_changed(folder: Path, near: str) -> None:
         write_bytes(path, changed.encode())
         with pytest.raises(StoreError, match=r"config\.yaml"):
             read_config(folder)
-    path.write_text("store:\n  root: a#b\n")  # from before
-    assert read_config(folder) == {"store": {"root": "a#b"}}
+    for length in range(len(text)):
+        path.write_text(text[:length])
+        with pytest.raises(StoreError, match=r"config\.yaml"):
+            read_config(folder)
+    path.write_text(text[text.index("\n") + 1 : text.rindex("#")])  # from before
+    assert read_config(folder) == {"budget": {"draws": 200}, "store": {"root": "a#b"}}
