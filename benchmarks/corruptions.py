@@ -59,6 +59,7 @@ MAY_BE_DELETED = (
 # A zip has times, versions and attributes of its members, which no reader of the store looks at: flipped there, every
 # array and the meta are read as before. (The sha256 of a target's arrays covers these bytes, too.)
 HAS_UNREAD_BYTES = ("carry-N-N.npz", "trace-N-warmup-N-N.npz")
+_COUNTED = ("is_refused", "is_found", "is_missed", "silent")
 _OLD = 1.7e9
 _CRASHES = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError)
 _COLUMNS = ("run", "target", "llc", "llc_mcse", "verdict.reliable", "num_data", "dim", "config.budget.draws")
@@ -257,26 +258,10 @@ def table(done: list[Corruption]) -> str:
     lines = [f"{'file':34} {'tried':>6} {'refused':>8} {'verified':>9} {'missed':>7} {'silent':>7}"]
     for kind in sorted({one.kind for one in done}):
         of = [one for one in done if one.kind == kind]
-        counts = [len(of), *(sum(map(is_so, of)) for is_so in (_is_refused, _is_found, _is_missed, _is_silent))]
+        counts = [len(of), *(sum(bool(getattr(one, name)) for one in of) for name in _COUNTED)]
         lines.append(f"{kind:34} {counts[0]:6} {counts[1]:8} {counts[2]:9} {counts[3]:7} {counts[4]:7}")
     ways = ", ".join(f"{count} {how}" for how, count in Counter(one.how for one in done).items())
     return "\n".join([*lines, f"{len(done)} corruptions: {ways}"])
-
-
-def _is_refused(one: Corruption) -> bool:
-    return one.is_refused
-
-
-def _is_found(one: Corruption) -> bool:
-    return one.is_found
-
-
-def _is_missed(one: Corruption) -> bool:
-    return one.is_missed
-
-
-def _is_silent(one: Corruption) -> bool:
-    return bool(one.silent)
 
 
 def main() -> None:

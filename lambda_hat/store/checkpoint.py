@@ -64,6 +64,16 @@ class Chunk(NamedTuple):
         return cls(int(match[1]), match[2], int(match[3]), int(match[4]))
 
 
+class _Fence(NamedTuple):
+    """The right of the owner of ``epoch``. One that lost it would leave a file behind that nobody prunes."""
+
+    run_dir: Path
+    epoch: int
+
+    def check(self) -> None:
+        fence(self.run_dir, self.epoch)
+
+
 def _carry_path(run_dir: Path, epoch: int, step: int) -> Path:
     return run_dir / f"carry-{epoch:06d}-{step:012d}.npz"
 
@@ -85,7 +95,8 @@ def save_carry(run_dir: Path, epoch: int, step: int, leaves: list[np.ndarray], m
     fence(run_dir, epoch)
     arrays = {f"leaf-{index:06d}": leaf for index, leaf in enumerate(leaves)}
     path = _carry_path(run_dir, epoch, step)
-    write_npz(path, arrays, {**meta, "trace_files": list(meta["trace_files"]), "is": _identity(path)})
+    told = {**meta, "trace_files": list(meta["trace_files"]), "is": _identity(path)}
+    write_npz(path, arrays, told, _Fence(run_dir, epoch))
     _prune(run_dir, epoch)
 
 
@@ -162,13 +173,14 @@ def save_trace(run_dir: Path, epoch: int, phase: str, start: int, stop: int, arr
 
     Raises:
         ValueError: an array is not that long.
+        LeaseLost: somebody newer has taken over; nothing was written.
         StoreError: it could not be written.
     """
     for field, array in arrays.items():
         if array.shape[:1] != (stop - start,):
             raise ValueError(f"trace {field} needs {stop - start} draws, got shape {array.shape}")
     name = Chunk(epoch, phase, start, stop).name
-    write_npz(run_dir / name, arrays, {"is": _identity(run_dir / name)})
+    write_npz(run_dir / name, arrays, {"is": _identity(run_dir / name)}, _Fence(run_dir, epoch))
     return name
 
 

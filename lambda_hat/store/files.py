@@ -213,7 +213,9 @@ def read_config(folder: Path) -> Document | None:
     return found
 
 
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray], meta: Node | None = None) -> None:
+def write_npz(
+    path: Path, arrays: Mapping[str, np.ndarray], meta: Node | None = None, guard: Guard | None = None
+) -> None:
     """Write ``arrays`` and ``meta`` as one npz file (``numpy.load`` reads it too).
 
     Equal arrays give equal bytes: members are sorted, in C order, and bear no time. Each has a CRC-32, so that
@@ -226,7 +228,7 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray], meta: Node | None = 
         if array.dtype.kind not in "biufc":
             raise TypeError(f"{path.name}: {name} needs a bool, integer, float or complex dtype, got {array.dtype}")
     names = sorted(arrays)
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_path(path, guard) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name in names:
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 array = np.asarray(arrays[name], order="C")

@@ -166,7 +166,8 @@ def test_a_fenced_off_owner_changes_nothing(lease: Lease) -> None:
     lease.release()
     with Lease.claim(lease.folder, ELSEWHERE) as second:
         before = assert_consistent(lease.folder)
-        save_trace(lease.folder, lease.epoch, "sampling", 20, 30, {"loss": np.full((10, 2), -1.0)})
+        with pytest.raises(LeaseLost):
+            save_trace(lease.folder, lease.epoch, "sampling", 20, 30, {"loss": np.full((10, 2), -1.0)})
         carries = contents(lease.folder, "carry")
         with pytest.raises(LeaseLost):
             save_carry(lease.folder, lease.epoch, 30, [np.array(-1)], {"trace_files": []})

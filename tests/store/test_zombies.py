@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from lambda_hat.store import files
+from lambda_hat.store import checkpoint, files
 from lambda_hat.store.files import StoreError, read_config, read_json, write_bytes, write_config, write_json
 from lambda_hat.store.index import read_row
 from lambda_hat.store.layout import RunRef, Store, in_order_of_epochs, read_status, write_status
@@ -77,6 +78,37 @@ def test_whenever_an_owner_is_stopped_its_write_does_not_replace_a_newer_one(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole[0]
     if name.startswith("trace"):
         check(folder / "trace.nc")
+
+
+def _carry(folder: Path, lease: Lease, step: int) -> None:
+    checkpoint.save_carry(folder, lease.epoch, step, [np.zeros(1)], {"trace_files": []})
+
+
+def _chunk(folder: Path, lease: Lease, step: int) -> None:
+    checkpoint.save_trace(folder, lease.epoch, "warmup", step, step + 1, {"loss": np.zeros((1, 1))})
+
+
+@pytest.mark.parametrize("step", ["fsync", "fence", "replace"])
+@pytest.mark.parametrize("save", [_carry, _chunk])
+def test_no_checkpoint_of_an_owner_that_was_replaced_appears(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, save: Callable[[Path, Lease, int], None], step: str
+) -> None:
+    """It would be read by nobody and pruned by nobody, and would name chunks that the newer owner has removed."""
+    zombie = Lease.claim(folder, Owner.current())
+    whole: list[set[str]] = []
+    where: Any = checkpoint if step == "fence" else files.os
+    real = getattr(where, step)
+
+    def stopped(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        save(folder, takes_over(folder), 7)
+        whole.append({path.name for path in folder.iterdir()})
+        return real(*arguments)
+
+    monkeypatch.setattr(where, step, stopped)
+    with pytest.raises(LeaseLost):
+        save(folder, zombie, 8)
+    assert [{path.name for path in folder.iterdir()}] == whole
 
 
 def test_what_has_no_owner_is_not_disturbed_by_a_claim(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
