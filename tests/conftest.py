@@ -1,5 +1,6 @@
 """What every test stands on: a clean environment, strict numerics, shapes checked, and where the time went."""
 
+import importlib
 import os
 import shutil
 import signal
@@ -19,6 +20,9 @@ _ROOT = Path(__file__).resolve().parent.parent
 _FOREIGN = ("HYDRA_", "LAMBDA_HAT_", "JAX_", "XLA_", "SLURM_", "SBATCH_", "SUBMITIT_", "PYTHONDONTWRITEBYTECODE")
 for _name in [name for name in os.environ if name.startswith(_FOREIGN)]:
     del os.environ[_name]
+
+# Where absl was imported before it, it closes the stream that absl logs to, which here is pytest's own.
+importlib.import_module("submitit.core.logger")
 
 # What a shell starts in the background ignores SIGINT, and so would every process that tests start and stop.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
