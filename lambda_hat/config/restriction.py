@@ -51,7 +51,7 @@ def free_weights(restrict: Sequence[str], shapes: Mapping[str, Shape]) -> Free:
                 continue
             free[path] = _joined(free[path], Piece(adds, index))
     free = {path: _simplest(part, shapes[path]) for path, part in free.items()}
-    if not faults and not any(free.values()):
+    if not faults and count_free(free, shapes) == 0:
         faults.append(f"posterior.restrict: needs to leave a weight free, got {', '.join(restrict) or 'no word'}")
     if faults:
         raise ConfigError(faults)
@@ -108,9 +108,9 @@ def _count(part: bool | tuple[Piece, ...], shape: Shape) -> int:
 
 
 def _simplest(part: bool | tuple[Piece, ...], shape: Shape) -> bool | tuple[Piece, ...]:
-    """All or nothing, where the pieces come to that."""
-    count = _count(part, shape)
-    return count > 0 if count in (0, math.prod(shape)) else part
+    """All or nothing, where the pieces come to that; an array without entries is free."""
+    count, size = _count(part, shape), math.prod(shape)
+    return count == size if count in (0, size) else part
 
 
 def _joined(before: bool | tuple[Piece, ...], piece: Piece) -> bool | tuple[Piece, ...]:
