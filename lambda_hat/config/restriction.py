@@ -42,7 +42,9 @@ def free_weights(restrict: Sequence[str], shapes: Mapping[str, Shape]) -> Free:
         adds, glob, at, cut = not word.startswith("-"), *word.removeprefix("-").partition("@")
         paths = [path for path in shapes if _names(glob, path)]
         if not paths:
-            faults.append(f"posterior.restrict: {word} names no parameter{near_miss(glob, shapes)}; {_known(shapes)}")
+            faults.append(
+                f"posterior.restrict: {word} names no parameter{_did_you_mean(glob, shapes)}; {_known(shapes)}"
+            )
         for path in paths:
             try:
                 index = _index(cut, shapes[path]) if at else ()
@@ -146,6 +148,12 @@ def _along(axis: str, size: int) -> slice:
     if not is_there:
         raise ValueError(f"takes nothing: {axis} of an axis of {size}")
     return chosen
+
+
+def _did_you_mean(glob: str, shapes: Mapping[str, Shape]) -> str:
+    """The nearest path, or beginning of a path."""
+    names = [path.split("/") for path in shapes]
+    return near_miss(glob, dict.fromkeys("/".join(parts[:end]) for parts in names for end in range(1, len(parts) + 1)))
 
 
 def _known(shapes: Mapping[str, Shape]) -> str:

@@ -53,7 +53,7 @@ def test_words_and_truth_values_say_the_same(problem: Problem) -> None:
 @pytest.mark.parametrize(
     ("restrict", "says"),
     [
-        ("inn", "posterior.restrict: inn names no parameter; did you mean in/"),
+        ("inn", "posterior.restrict: inn names no parameter; did you mean in?"),
         ([], "needs to leave a weight free"),
         ({"in": True}, "restrict: needs words such as 'layer/*', or a pytree with True or False for each array"),
         ({"in": {"w": 1, "b": 0}, "out": {"w": 1, "b": 0}}, "got in/b: 0, in/w: 1"),
@@ -97,7 +97,7 @@ def test_its_llc_is_that_of_the_free_block() -> None:
 
     problem = Problem(loss, {"free": w[:2], "held": w[2:]}, {"x": x, "y": y})
     found = lh.llc(problem, "hmc", nbeta=nbeta, restrict="free", budget=lh.Budget(draws=3000), progress=False)
-    exact = quadratic_llc(nbeta, 1.0, np.linalg.eigvalsh(x[:, :2].T @ x[:, :2] / n))
+    exact = quadratic_llc(nbeta, 1.0, np.linalg.eigvalsh(x[:, :2].T @ x[:, :2] / n), np.zeros(2))
     assert exact is not None
     assert abs(found.llc - exact) < 3 * found.llc_mcse
     assert found.reliable, found.reasons

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from lambda_hat.config.restriction import free_weights, is_whole
 from lambda_hat.config.schema import Document
-from lambda_hat.targets.base import Built, DataSet, Target
+from lambda_hat.targets.base import Built, Target
 from lambda_hat.targets.problem.findings import computes_in_less, ignored, multiplies_by
 from lambda_hat.targets.problem.frozen_loss import FrozenLoss, Kind, OwnData, OwnPopulation, OwnRows, blocks
 from lambda_hat.targets.problem.identity import digest, program_text
@@ -229,7 +229,7 @@ class Problem:
         )
         return Target(target.w0, data, self.model, self.num_data).astype("float64"), data
 
-    def described(self, target: Target, data: DataSet) -> Built:
+    def described(self, target: Target, data: Any) -> Built:
         """A target of this loss, all weights or some, with what its w0 is.
 
         Args:
