@@ -1,7 +1,10 @@
 """The functions of the package: an LLC, from Python, in memory."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
+
+from jaxtyping import PyTree
 
 from lambda_hat.config.job import SamplerConfig
 from lambda_hat.config.schema import Budget, ConfigError
@@ -9,7 +12,7 @@ from lambda_hat.config.settings import settings_of
 from lambda_hat.report.result import Result
 from lambda_hat.run.in_memory import sample
 from lambda_hat.run.progress import Silent, session_reporter
-from lambda_hat.targets.problem import Problem
+from lambda_hat.targets.problem import Part, Problem
 
 
 def llc(  # noqa: PLR0913 - each is a setting of its own
@@ -18,6 +21,7 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     *,
     gamma: float = 1.0,
     nbeta: float | None = None,
+    restrict: Sequence[str] | PyTree = None,
     budget: Budget | None = None,
     num_chains: int = 4,
     seed: int = 0,
@@ -35,6 +39,8 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
         sampler: A preset's name (``hmc``, ``sgld``, ...), or a sampler such as ``lambda_hat.samplers.HMC()``.
         gamma: Strength of the localiser around w0 (>= 0).
         nbeta: The product n beta; None: n / log n.
+        restrict: Which weights are free, the others staying at w0: paths or globs of the parameters such as
+            ``["layer/*", "-*/bias"]`` (docs/estimator.md), or a pytree of True and False like ``params``; None: all.
         budget: When to stop; None: the default of the sampler's preset, at most 300 seconds for most.
         num_chains: Chains side by side.
         seed: Of all random numbers.
@@ -48,7 +54,9 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     """
     if not callable(getattr(problem, "built", None)):
         raise ConfigError([f"problem: needs a Problem(loss, params, data), got {type(problem).__name__}"])
-    posterior = {"nbeta": nbeta, "gamma": gamma}
+    part = problem if restrict is None else problem.part(restrict)
+    words = list(part.words) if isinstance(part, Part) else None
+    posterior = {"nbeta": nbeta, "gamma": gamma, "restrict": words}
     asked = settings_of(sampler, settings, budget, posterior=posterior, num_chains=num_chains, seed=seed)
     with session_reporter() if progress else contextlib.nullcontext(Silent()) as reporter:
-        return Result.of(*sample(problem.model, problem.built, asked, reporter))
+        return Result.of(*sample(part.model, part.built, asked, reporter))

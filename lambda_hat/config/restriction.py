@@ -42,7 +42,9 @@ def free_weights(restrict: Sequence[str], shapes: Mapping[str, Shape]) -> Free:
         adds, glob, at, cut = not word.startswith("-"), *word.removeprefix("-").partition("@")
         paths = [path for path in shapes if _names(glob, path)]
         if not paths:
-            faults.append(f"posterior.restrict: {word} names no parameter{near_miss(glob, shapes)}; {_known(shapes)}")
+            faults.append(
+                f"posterior.restrict: {word} names no parameter{_did_you_mean(glob, shapes)}; {_known(shapes)}"
+            )
         for path in paths:
             try:
                 index = _index(cut, shapes[path]) if at else ()
@@ -51,7 +53,7 @@ def free_weights(restrict: Sequence[str], shapes: Mapping[str, Shape]) -> Free:
                 continue
             free[path] = _joined(free[path], Piece(adds, index))
     free = {path: _simplest(part, shapes[path]) for path, part in free.items()}
-    if not faults and not any(free.values()):
+    if not faults and count_free(free, shapes) == 0:
         faults.append(f"posterior.restrict: needs to leave a weight free, got {', '.join(restrict) or 'no word'}")
     if faults:
         raise ConfigError(faults)
@@ -108,9 +110,9 @@ def _count(part: bool | tuple[Piece, ...], shape: Shape) -> int:
 
 
 def _simplest(part: bool | tuple[Piece, ...], shape: Shape) -> bool | tuple[Piece, ...]:
-    """All or nothing, where the pieces come to that."""
-    count = _count(part, shape)
-    return count > 0 if count in (0, math.prod(shape)) else part
+    """All or nothing, where the pieces come to that; an array without entries is free."""
+    count, size = _count(part, shape), math.prod(shape)
+    return count == size if count in (0, size) else part
 
 
 def _joined(before: bool | tuple[Piece, ...], piece: Piece) -> bool | tuple[Piece, ...]:
@@ -146,6 +148,12 @@ def _along(axis: str, size: int) -> slice:
     if not is_there:
         raise ValueError(f"takes nothing: {axis} of an axis of {size}")
     return chosen
+
+
+def _did_you_mean(glob: str, shapes: Mapping[str, Shape]) -> str:
+    """The nearest path, or beginning of a path."""
+    names = [path.split("/") for path in shapes]
+    return near_miss(glob, dict.fromkeys("/".join(parts[:end]) for parts in names for end in range(1, len(parts) + 1)))
 
 
 def _known(shapes: Mapping[str, Shape]) -> str:

@@ -101,6 +101,7 @@ class Result(Estimate):
         gamma = "the default" if asked["gamma"] == PosteriorConfig().gamma else "as set"
         return (
             f"n = {setting.num_data:,}{of}, nbeta = {setting.nbeta:.4g} ({nbeta}), gamma = {setting.gamma:g} ({gamma})"
+            + ("" if asked["restrict"] is None else f", free: {', '.join(asked['restrict'])}")
         )
 
     def _draws(self) -> str:

@@ -93,6 +93,8 @@ class RestrictedLoss:
         frozen, where = iter(data.frozen), iter(data.places)
         arrays: list[Array] = []
         for size, count in self.sizes:
+            if size == 0:
+                continue
             if count == size:
                 arrays.append(next(free))
             elif count == 0:

@@ -1,6 +1,7 @@
 """A user's own model as a target."""
 
 from lambda_hat.targets.problem.parameters import ProblemError
+from lambda_hat.targets.problem.part import Part
 from lambda_hat.targets.problem.problem import Problem
 
-__all__ = ["Problem", "ProblemError"]
+__all__ = ["Part", "Problem", "ProblemError"]

@@ -118,6 +118,24 @@ def leaves_of(name: str, tree: PyTree) -> tuple[Structure, list[Leaf]]:
     return structure, leaves
 
 
+def common_length(rows: Sequence[Leaf]) -> int:
+    """n, the length of the leading axis of all arrays."""
+    scalars = [leaf.path for leaf in rows if not leaf.array.shape]
+    if scalars:
+        raise ProblemError(
+            [f"{path}: needs a leading axis of rows, got one number; put it in state" for path in scalars]
+        )
+    lengths: dict[int, str] = {}
+    for leaf in rows:
+        lengths.setdefault(len(leaf.array), leaf.path)
+    if len(lengths) > 1:
+        told = " and ".join(f"{path} has {length}" for length, path in lengths.items())
+        raise ProblemError([f"data: all arrays need one number of rows, but {told}"])
+    if not lengths or 0 in lengths:
+        raise ProblemError(["data: needs at least one row; a population is data=None with num_data=n"])
+    return next(iter(lengths))
+
+
 def is_floating(dtype: Any) -> bool:
     """Of real numbers, bfloat16 among them, which NumPy does not count as one."""
     return bool(jnp.issubdtype(dtype, jnp.floating))

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import itertools
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import jax
@@ -10,13 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from lambda_hat.config.restriction import free_weights, is_whole
 from lambda_hat.config.schema import Document
 from lambda_hat.targets.base import Built, Target
 from lambda_hat.targets.problem.findings import computes_in_less, ignored, multiplies_by
 from lambda_hat.targets.problem.frozen_loss import FrozenLoss, Kind, OwnData, OwnPopulation, OwnRows, blocks
 from lambda_hat.targets.problem.identity import digest, program_text
-from lambda_hat.targets.problem.parameters import Leaf, ProblemError, is_floating, leaves_of, parameters
-from lambda_hat.targets.problem.row_contract import AllRows, look_at_rows, sizes_looked_at
+from lambda_hat.targets.problem.parameters import Leaf, ProblemError, common_length, is_floating, leaves_of, parameters
+from lambda_hat.targets.problem.part import Part, words_of
+from lambda_hat.targets.problem.row_contract import look_at_rows, sizes_looked_at
 from lambda_hat.targets.problem.tracing import Shape, UserLoss, content, freeze, is_size_independent
 from lambda_hat.targets.random_numbers import row_thresholds
 from lambda_hat.targets.training import Training
@@ -73,9 +76,10 @@ class Problem:
         self._params = parameters(params)
         rows, self._rows = (None, []) if data is None else leaves_of("data", data)
         held, self._state = (None, []) if state is None else leaves_of("state", state)
-        self._num_rows = None if data is None else _common_length(self._rows)
+        self._num_rows = None if data is None else common_length(self._rows)
         self.num_data = _checked_num_data(num_data, self._num_rows)
-        self._depth: Depth = _depth(examine, self._params.w0.size)
+        self._examine, self._masked = examine, (0, 0)
+        _depth(examine, self._params.w0.size)
         # A jitted function may keep a trace from before a variable that it reads has changed.
         function: Any = getattr(loss, "__wrapped__", loss) if isinstance(loss, jax.stages.Wrapped) else loss
         user_loss = UserLoss(function, self._params.coordinates, held, rows)
@@ -187,29 +191,57 @@ class Problem:
         """
         return self._built
 
+    def part(self, restrict: Sequence[str] | PyTree) -> "Problem | Part":
+        """The problem of some weights, the others staying at w0; the problem itself where that is all of them.
+
+        Args:
+            restrict: Words as of ``posterior.restrict`` (docs/estimator.md), or a pytree like the parameters with True
+                for each array that is free.
+
+        Raises:
+            ConfigError: it names no parameter, or leaves nothing free.
+        """
+        words = words_of(restrict, self.shapes)
+        free = free_weights(words, self.shapes)
+        return self if is_whole(free) else Part(self, tuple(words), free)
+
     @functools.cached_property
     def _built(self) -> Built:
-        with jax.enable_x64(True):
-            return self._build()
+        return self.described(*self.checked)
 
-    def _build(self) -> Built:
+    @functools.cached_property
+    def checked(self) -> tuple[Target, OwnData]:
+        """The target in float64, once the loss has kept its contract at w0, and its data as given."""
+        with jax.enable_x64(True):
+            return self._check()
+
+    def _check(self) -> tuple[Target, OwnData]:
         self._refuse_ignored()
-        w0, model = self._params.w0, self.model
         data = self._data()
-        target = Target(jnp.asarray(w0), data, model, self.num_data).astype("float64")
-        is_coarse = computes_in_less(self._traces.first)
-        rows = look_at_rows(model, target.data, target.w0, is_coarse=is_coarse)
-        if rows.weights is not None and isinstance(data, OwnRows):
-            shares = rows.weights.astype(np.float64) / rows.weights.sum(dtype=np.float64)
-            data = OwnRows(
-                rows=data.rows, state=data.state, consts=data.consts, shares=shares, thresholds=row_thresholds(shares)
-            )
-            target = Target(target.w0, data, model, self.num_data).astype("float64")
-        report = report_of(target, _AS_GIVEN, None, self._depth)
+        target = Target(jnp.asarray(self._params.w0), data, self.model, self.num_data).astype("float64")
+        rows = look_at_rows(self.model, target.data, target.w0, is_coarse=self._is_coarse)
+        if rows.weights is None or not isinstance(data, OwnRows):
+            return target, data
+        self._masked = int((rows.weights == 0).sum()), len(rows.weights)
+        shares = rows.weights.astype(np.float64) / rows.weights.sum(dtype=np.float64)
+        data = OwnRows(
+            rows=data.rows, state=data.state, consts=data.consts, shares=shares, thresholds=row_thresholds(shares)
+        )
+        return Target(target.w0, data, self.model, self.num_data).astype("float64"), data
+
+    def described(self, target: Target, data: Any) -> Built:
+        """A target of this loss, all weights or some, with what its w0 is.
+
+        Args:
+            target: In float64.
+            data: Its data on the host.
+        """
+        with jax.enable_x64(True):
+            report = report_of(target, _AS_GIVEN, None, _depth(self._examine, target.dim))
         report["parameters"] = {path: list(shape) for path, shape in self.shapes.items()}
         report["warnings"] += self._warnings()
-        report["notes"] = self._notes(rows, is_coarse=is_coarse)
-        return Built(w0, data, self.num_data, report)
+        report["notes"] = self._notes()
+        return Built(np.asarray(target.w0), data, self.num_data, report)
 
     def _data(self) -> OwnData:
         state = tuple(leaf.array for leaf in self._state)
@@ -233,41 +265,27 @@ class Problem:
             f"the loss multiplies by the constant {n}, which is n; nbeta multiplies by it already: return plain losses"
         ]
 
-    def _notes(self, rows: AllRows, *, is_coarse: bool) -> list[str]:
+    @property
+    def _is_coarse(self) -> bool:
+        return computes_in_less(self._traces.first)
+
+    def _notes(self) -> list[str]:
         notes: list[str] = []
         narrow = sorted(set(self._params.dtypes) - {"float64"})
         if narrow:
             notes.append(f"params are {' and '.join(narrow)}: w0 has no more digits, in a float64 run either")
-        if is_coarse:
+        if self._is_coarse:
             notes.append("the loss computes in float32 or less inside: sampler.dtype=float64 gains nothing")
         notes += [
             f"{paths} are one array, but are sampled as several: nothing ties them" for paths in self._params.tied
         ]
-        if rows.weights is not None and (masked := int((rows.weights == 0).sum())):
-            notes.append(f"{masked} of {len(rows.weights)} rows have weight 0")
+        if self._masked[0]:
+            notes.append("{} of {} rows have weight 0".format(*self._masked))
         if not self.is_size_independent:
             notes.append(
                 "the loss looks at the number of its rows: its compiled programs are not shared with other problems"
             )
         return notes
-
-
-def _common_length(rows: list[Leaf]) -> int:
-    """n, the length of the leading axis of all arrays."""
-    scalars = [leaf.path for leaf in rows if not leaf.array.shape]
-    if scalars:
-        raise ProblemError(
-            [f"{path}: needs a leading axis of rows, got one number; put it in state" for path in scalars]
-        )
-    lengths: dict[int, str] = {}
-    for leaf in rows:
-        lengths.setdefault(len(leaf.array), leaf.path)
-    if len(lengths) > 1:
-        told = " and ".join(f"{path} has {length}" for length, path in lengths.items())
-        raise ProblemError([f"data: all arrays need one number of rows, but {told}"])
-    if not lengths or 0 in lengths:
-        raise ProblemError(["data: needs at least one row; a population is data=None with num_data=n"])
-    return next(iter(lengths))
 
 
 def _checked_num_data(num_data: int | None, num_rows: int | None) -> int:
