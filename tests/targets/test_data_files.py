@@ -348,7 +348,7 @@ def test_planning_refuses_one_parameter(tmp_path: Path, nodes: dict[str, Any], s
     """Sees a dry run that promises what the run refuses: a momentum is a direction and needs two parameters."""
     if "inputs" in nodes.get("data", {}):
         nodes = {**nodes, "data": {**nodes["data"], "path": str(npz(tmp_path))}}
-    with pytest.raises(ConfigError, match="mclmc needs a target of at least 2 parameters, got 1"):
+    with pytest.raises(ConfigError, match="mclmc needs at least 2 parameters that are free, got 1"):
         make_job(tmp_path, sampler=sampler, **nodes)
     assert make_job(tmp_path, **nodes).sampler_name == "hmc"
 
