@@ -22,6 +22,7 @@ def analysis_of(job: Job, **changes: Any) -> dict[str, Any]:
         "fge": 12345.0,
         "seconds": {"build": 100.0, "compile": 1.0, "warmup": 2.0, "sampling": 3.0},
         "progress": {"draws": job.budget.draws or 100, "gradients": 1, "seconds": 5.0, "mcse": 1e-9},
+        "stopped_by": "draws",
         "verdict": {"reliable": True, "reasons": []},
         "provenance": {"commit": commit()["commit"], "dirty": False, "versions": versions()},
         **changes,
