@@ -40,5 +40,5 @@ def step(params, state):
 for _ in range(2000):
     params, state = step(params, state)
 
-budget = lh.Budget(draws=300)
-print(lh.llc(lh.Problem(loss, params, data), sampler="hmc", gamma=100.0, num_warmup=200, budget=budget))
+budget = lh.Budget(draws=500)
+print(lh.llc(lh.Problem(loss, params, data), sampler="hmc", gamma=10.0, num_warmup=300, budget=budget))
