@@ -272,7 +272,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder) / "runs")
         started = time.monotonic()
-        done = list(corruptions(store, arguments.count, arguments.seed))
+        done: list[Corruption] = []
+        with contextlib.suppress(KeyboardInterrupt):  # the table of what was done until then
+            done.extend(corruptions(store, arguments.count, arguments.seed))
     print(table(done))
     print(f"seed {arguments.seed}, {time.monotonic() - started:.0f} s")
     for one in done:
