@@ -85,7 +85,12 @@ def is_whole(free: Free) -> bool:
 
 def count_free(free: Free, shapes: Mapping[str, Shape]) -> int:
     """How many weights are free."""
-    return sum(_count(part, shapes[path]) for path, part in free.items())
+    return sum(count for _, count in counts(free, shapes))
+
+
+def counts(free: Free, shapes: Mapping[str, Shape]) -> tuple[tuple[int, int], ...]:
+    """Of each array, in the order of ``shapes``: how many weights it has, how many are free."""
+    return tuple((math.prod(shape), _count(free[path], shape)) for path, shape in shapes.items())
 
 
 def places(part: tuple[Piece, ...], shape: Shape) -> list[int]:

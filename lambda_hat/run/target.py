@@ -93,22 +93,19 @@ def load_target(job: Job, store: Store) -> tuple[Target, Document]:
         )
 
     model = model_of(job)
-    leaves = {name: on_device(array, job.sampler.dtype) for name, array in sorted(arrays.items())}
-    target = Target(on_device(w0, job.sampler.dtype), data_set(model, leaves), model, meta["num_data"])
+
+    def target_in(dtype: str) -> Target:
+        leaves = {name: on_device(array, dtype) for name, array in sorted(arrays.items())}
+        target = Target(on_device(w0, dtype), data_set(model, leaves), model, meta["num_data"])
+        return target if job.free is None else restricted(target, job.free, job.model.parameters(job.data))
+
+    target = target_in(job.sampler.dtype)
     if job.free is None:
         return target, meta
-    return _restricted(job, target, meta)
-
-
-def _restricted(job: Job, target: Target, meta: Document) -> tuple[Target, Document]:
-    """The target of the free weights alone, and what w0 is in these; no asymptotic value is known of it."""
-    assert job.free is not None
-    shapes = job.model.parameters(job.data)
-    part = restricted(target, job.free, shapes)
+    # Of the free weights alone: what w0 is as stored, not as rounded for the run; no asymptotic value is known.
     with jax.enable_x64(True):
-        whole = restricted(target.astype("float64"), job.free, shapes)
-        report = report_of(whole, training_of(job), meta["report"]["training"])
-    return part, {**meta, "report": report, "dim": part.dim, "known_lambda": None, "known_multiplicity": None}
+        report = report_of(target_in("float64"), training_of(job), meta["report"]["training"])
+    return target, {**meta, "report": report, "dim": target.dim, "known_lambda": None, "known_multiplicity": None}
 
 
 def on_device(array: Leaf, dtype: str) -> jax.Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from lambda_hat.config.restriction import Free, Shape, places
+from lambda_hat.config.restriction import Free, Shape, counts, places
 from lambda_hat.targets.base import Batch, Leaf, Loss, Target, data_set_kind
 from lambda_hat.targets.mean_over_rows import RowsModel, mean_over_rows, with_columns
 from lambda_hat.targets.row_data import LinearRegression, RowData
@@ -114,7 +114,6 @@ def restricted(target: Target, free: Free, shapes: Mapping[str, Shape]) -> Targe
         shapes: The arrays, in their order within the flat w.
     """
     start = 0
-    sizes: list[tuple[int, int]] = []
     coordinates: list[Array] = []
     frozen: list[Array] = []
     where: list[np.ndarray] = []
@@ -123,7 +122,6 @@ def restricted(target: Target, free: Free, shapes: Mapping[str, Shape]) -> Targe
         array = target.w0[start : start + size]
         start += size
         found = np.array(places(part, shape), np.int32) if isinstance(part, tuple) else np.arange(size if part else 0)
-        sizes.append((size, found.size))
         if found.size:
             coordinates.append(array if found.size == size else array[found])
         if found.size < size:
@@ -131,5 +129,5 @@ def restricted(target: Target, free: Free, shapes: Mapping[str, Shape]) -> Targe
             where += [found] if found.size else []
     whole = with_columns(target.data)
     data = Restricted(whole=whole, frozen=tuple(frozen), places=tuple(jnp.asarray(found) for found in where))
-    model = RestrictedLoss(target.model, tuple(sizes))
+    model = RestrictedLoss(target.model, counts(free, shapes))
     return replace(target, w0=jnp.concatenate(coordinates), data=data, model=model)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -12,7 +13,9 @@ from jaxtyping import Array, Float
 
 from lambda_hat.config.restriction import free_weights
 from lambda_hat.posterior import localise
+from lambda_hat.run.target import ensure_target, load_target
 from lambda_hat.samplers.hmc import HMC
+from lambda_hat.store.layout import Store
 from lambda_hat.targets.base import Leaf, Target, data_set_kind
 from lambda_hat.targets.data import Synthetic
 from lambda_hat.targets.deep_linear import DeepLinear
@@ -20,6 +23,8 @@ from lambda_hat.targets.formula import Formula
 from lambda_hat.targets.mlp import MLP
 from lambda_hat.targets.restricted import restricted
 from lambda_hat.targets.row_data import Regression
+from tests.jobs import HMC as HMC_NODE
+from tests.jobs import make_job
 from tests.samplers.problem import Run, assert_mean
 from tests.targets.conftest import build, target_of
 from tests.targets.oracles import RESTRICTED
@@ -188,3 +193,22 @@ def test_gradients_of_frozen_layers_are_not_made(network: Any) -> None:
         return costs["flops"]
 
     assert flops(last) < 0.7 * flops(whole)
+
+
+def test_the_report_is_of_w0_as_it_is_stored(tmp_path: Path) -> None:
+    """Sees the Hessian and the gradient of a w0 that was rounded to the run's float32."""
+    model = {"_target_": "lambda_hat.targets.deep_linear.DeepLinear", "widths": [4, 3, 5], "rank": 2}
+    reports: list[Any] = []
+    for dtype in ("float32", "float64"):
+        job = make_job(
+            tmp_path / dtype, model=model, posterior={"restrict": "weight1"}, sampler={**HMC_NODE, "dtype": dtype}
+        )
+        ensure_target(job, Store(job.store.root))
+        with jax.enable_x64(dtype == "float64"):
+            target, meta = load_target(job, Store(job.store.root))
+        assert target.w0.dtype == dtype
+        assert (target.dim, meta["dim"], meta["report"]["dim"]) == (12, 12, 12)
+        assert meta["known_lambda"] is None
+        reports.append(meta["report"])
+    assert reports[0] == reports[1]
+    assert reports[0]["gradient_norm"] < 1e-12

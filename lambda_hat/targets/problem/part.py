@@ -8,10 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from lambda_hat.config.restriction import Free, Shape
+from lambda_hat.config.restriction import Free, Shape, counts
 from lambda_hat.targets.base import Built, Loss
 from lambda_hat.targets.problem.parameters import ProblemError
-from lambda_hat.targets.restricted import Restricted, restricted
+from lambda_hat.targets.restricted import Restricted, RestrictedLoss, restricted
 
 if TYPE_CHECKING:
     from lambda_hat.targets.problem.problem import Problem
@@ -33,8 +33,7 @@ class Part:
 
     @property
     def model(self) -> Loss:
-        target, _ = self.whole.checked
-        return restricted(target, self.free, self.whole.shapes).model
+        return RestrictedLoss(self.whole.model, counts(self.free, self.whole.shapes))
 
     def built(self) -> Built:
         """The target, and what w0 is along the free weights.
