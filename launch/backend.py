@@ -4,7 +4,6 @@ The manifest keeps the plain mapping that a backend was made from, so that ``ret
 and without Hydra.
 """
 
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import lambda_hat
 from lambda_hat.config.job import Job
 from lambda_hat.config.schema import ConfigError, Document, Node
+from lambda_hat.config.user_module import import_path
 from lambda_hat.launch.slurm.environment import inherit
 
 LOCAL_TARGET = "hydra_plugins.lambda_hat_launcher.launcher.LocalLauncher"
@@ -110,7 +109,7 @@ class Backend:
             "JAX_DEFAULT_PRNG_IMPL": "threefry2x32",  # rbg is slower on a CPU and gives other draws
             "MPLBACKEND": "Agg",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-            "PYTHONPATH": _import_path(),
+            "PYTHONPATH": import_path(),
         }
         if self.kind == "slurm":
             names["JAX_PLATFORMS"] = "cuda,cpu" if self.wants_gpu else "cpu"
@@ -141,13 +140,6 @@ class Backend:
     def folder(self, sweep_dir: Path) -> Path:
         """Where submitit keeps one folder for each element: beside the manifest, unless the preset says otherwise."""
         return sweep_dir / self.config["submitit_folder"]
-
-
-def _import_path() -> str:
-    """PYTHONPATH of elements: the code that submitted them, wherever they start."""
-    here = str(Path(lambda_hat.__file__).resolve().parents[1])
-    inherited = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    return os.pathsep.join(dict.fromkeys([here, *inherited]))
 
 
 def backend_from(launcher: Node) -> Backend:

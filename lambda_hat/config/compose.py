@@ -1,10 +1,11 @@
 """Overrides of the command line to validated jobs. Hydra composes once per distinct choice of presets (about a
 quarter of a second each); values are set on copies (about a millisecond). Needs Hydra, not JAX."""
 
+import contextlib
 import copy
 import itertools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -22,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lambda_hat.config.job import Job, parse_job
+from lambda_hat.config.own_models import OwnModels
 from lambda_hat.config.override_values import Config, Presets, set_plainly, values_of
 from lambda_hat.config.presets import config_dir
 from lambda_hat.config.restrict_each import one_each
@@ -64,6 +66,7 @@ class Composer:
         self._parser = OverridesParser.create(config_loader=loader)
         self._presets: dict[str, list[str]] = {}
         self._composed: dict[tuple[str, ...], Presets | ConfigError] = {}
+        self.own = OwnModels()
 
     def expand(self, arguments: Sequence[str]) -> list[OverrideSet]:
         """Every combination of the swept values, the last argument varying fastest, as with Hydra's own sweeper.
@@ -95,6 +98,14 @@ class Composer:
         return self._parser.parse_overrides([text])[0]  # not parse_override: its globs know of no presets
 
     def config(self, overrides: OverrideSet) -> Config:
+        """The plain, resolved config of one job, with what its problem is where that is the user's own.
+
+        Raises:
+            ConfigError: as :meth:`composed`, or there is no such problem.
+        """
+        return self.own.planned(self.composed(overrides))
+
+    def composed(self, overrides: OverrideSet) -> Config:
         """The plain, resolved config of one job. An unknown key stays in it: ``parse_job`` names its kin.
 
         Raises:
@@ -192,13 +203,24 @@ def compose_jobs(composer: Composer, sets: Iterable[OverrideSet]) -> list[Compos
     composed: list[Composed] = []
     owners: dict[str, list[str]] = {}
     shared: dict[str, Any] = {}
-    for overrides in sets:
+
+    @contextlib.contextmanager
+    def blaming(overrides: OverrideSet) -> Iterator[None]:
         try:
-            configs = one_each(composer.config(overrides), shared)
-            composed += [Composed(parse_job(config, shared), config) for config in configs]
+            yield
         except ConfigError as error:
             for fault in error.faults:
                 owners.setdefault(fault, []).append(" ".join(str(override.input_line) for override in overrides))
+
+    plain_configs: list[tuple[OverrideSet, Config]] = []
+    for overrides in sets:
+        with blaming(overrides):
+            plain_configs.append((overrides, composer.composed(overrides)))
+    composer.own.ask(config for _, config in plain_configs)
+    for overrides, config in plain_configs:
+        with blaming(overrides):
+            configs = one_each(composer.own.planned(config), shared)
+            composed += [Composed(parse_job(one, shared), one) for one in configs]
     if owners:
         is_sweep = len(composed) + max(map(len, owners.values())) > 1
         raise ConfigError([_with_owners(fault, texts) if is_sweep else fault for fault, texts in owners.items()])
@@ -288,7 +310,7 @@ def command_lines(config_name: str, arguments: list[str]) -> list[CommandLine]:
 
 def job_of(config: DictConfig) -> Job:
     """The validated job of a config that Hydra composed."""
-    return parse_job(plain(config))
+    return parse_job(OwnModels().planned(plain(config)))
 
 
 def faults_of(error: Exception, config_name: str, arguments: list[str]) -> list[str] | None:

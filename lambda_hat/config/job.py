@@ -8,7 +8,7 @@ new sampler or target edits nothing here. This module imports no JAX."""
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -199,12 +199,9 @@ def canonical(value: Any) -> Any:
 
 def identity(node: Any) -> Document:
     """What an id hashes of a schema object: :func:`canonical`, without each field that was added later and has its
-    ``historic`` value (of the field's metadata), which is what all runs had before."""
-    fields = canonical(node)
-    for field in dataclasses.fields(node):
-        if "historic" in field.metadata and fields[field.name] == canonical(field.metadata["historic"]):
-            del fields[field.name]
-    return fields
+    ``historic`` value (of the field's metadata), which is what all runs had before, and without those that say where
+    something came from (``NOT_HASHED``)."""
+    return _hashed(canonical(node), dataclasses.fields(node))
 
 
 def identity_of(name: str, node: Any) -> Any:
@@ -220,8 +217,17 @@ def identity_of(name: str, node: Any) -> Any:
         fields = dataclasses.fields(_PLAIN_NODES.get(name) or schema_class(path))
     except LookupError:
         return node
+    return _hashed(node, fields)
+
+
+def _hashed(values: Node, fields: Collection[dataclasses.Field[Any]]) -> Document:
     historic = {field.name: canonical(field.metadata["historic"]) for field in fields if "historic" in field.metadata}
-    return {name: value for name, value in node.items() if name not in historic or value != historic[name]}
+    left_out = {field.name for field in fields if not field.metadata.get("hashed", True)}
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in left_out and (name not in historic or value != historic[name])
+    }
 
 
 def digest(kind: str, config: Any, parents: list[str] | None = None) -> str:

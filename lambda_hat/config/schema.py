@@ -16,6 +16,8 @@ from pydantic.dataclasses import dataclass
 Document = dict[str, Any]
 Node = Mapping[str, Any]
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+# Metadata of a field that no id counts: where something came from, not what it is.
+NOT_HASHED = {"hashed": False}
 
 
 def _refuse_bool(value: object) -> object:

@@ -16,7 +16,7 @@ from lambda_hat.store.consistency import check_target
 from lambda_hat.store.layout import Store, StoreError, write_status
 from lambda_hat.store.lease import Lease, LeaseLost
 from lambda_hat.store.runs import claim
-from lambda_hat.targets.base import Leaf, Target, build, data_set, model_of, training_of
+from lambda_hat.targets.base import Leaf, OwnModel, Target, build, data_set, loss_of, training_of
 from lambda_hat.targets.restricted import restricted
 from lambda_hat.targets.w0_report import report_of
 
@@ -73,6 +73,8 @@ def _build(job: Job, store: Store, reporter: Reporter, lease: Lease) -> None:
         "seconds": {"build": time.monotonic() - started},
         "provenance": provenance(device.platform, device.device_kind, job.training.dtype),
     }
+    if isinstance(job.model, OwnModel):
+        meta["own"] = job.model.provenance()
     store.publish_target(job.target_id, job.target_config, meta, built.arrays, built.w0, lease)
     for warning in built.report["warnings"]:
         reporter.line(f"warning: {warning}")
@@ -92,11 +94,11 @@ def load_target(job: Job, store: Store) -> tuple[Target, Document]:
             [f"sampler.dtype: a float64 run needs a target built in float64, got {job.target_id} in float32"]
         )
 
-    model = model_of(job)
+    loss = loss_of(job)
 
     def target_in(dtype: str) -> Target:
         leaves = {name: on_device(array, dtype) for name, array in sorted(arrays.items())}
-        target = Target(on_device(w0, dtype), data_set(model, leaves), model, meta["num_data"])
+        target = Target(on_device(w0, dtype), data_set(loss, leaves), loss, meta["num_data"])
         return target if job.free is None else restricted(target, job.free, job.model.parameters(job.data))
 
     target = target_in(job.sampler.dtype)
@@ -104,8 +106,15 @@ def load_target(job: Job, store: Store) -> tuple[Target, Document]:
         return target, meta
     # Of the free weights alone: what w0 is as stored, not as rounded for the run; no asymptotic value is known.
     with jax.enable_x64(True):
-        report = report_of(target_in("float64"), training_of(job), meta["report"]["training"])
+        report = _report(job, target_in("float64"), meta["report"])
     return target, {**meta, "report": report, "dim": target.dim, "known_lambda": None, "known_multiplicity": None}
+
+
+def _report(job: Job, target: Target, whole: Document) -> Document:
+    """What w0 is of some weights of a target; ``whole``: of all."""
+    if isinstance(job.model, OwnModel):
+        return job.model.described(target)
+    return report_of(target, training_of(job), whole["training"])
 
 
 def on_device(array: Leaf, dtype: str) -> jax.Array:

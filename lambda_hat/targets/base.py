@@ -92,7 +92,11 @@ class DataSet(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
+# Metadata of a data set's field: a tuple of arrays, which may be empty; an array or None.
+SEVERAL, OPTIONAL = {"arrays": "several"}, {"arrays": "one or none"}
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
 def data_set_kind(cls: Class) -> Class:
     """Makes a class a frozen dataclass of keyword arguments, and a pytree of its fields.
 
@@ -189,8 +193,14 @@ class Built(NamedTuple):
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The data set as named arrays, which is how the store keeps it."""
-        named = ((f.name, getattr(self.data, f.name)) for f in dataclasses.fields(self.data))
-        return {name: array for name, array in named if array is not None}
+        found: dict[str, np.ndarray] = {}
+        for f in dataclasses.fields(self.data):
+            value = getattr(self.data, f.name)
+            if isinstance(value, tuple):
+                found |= {f"{f.name}.{index}": array for index, array in enumerate(value)}
+            elif value is not None:
+                found[f.name] = value
+        return found
 
 
 @runtime_checkable
@@ -236,17 +246,56 @@ class LinearInLayers(Protocol):
     def curvature(self, data: PyTree, layers: Sequence[Array], index: int, /) -> Curvature: ...
 
 
-def data_set(model: Model, arrays: Mapping[str, Leaf]) -> DataSet:
-    """The data set of which ``arrays`` are the stored fields.
+@runtime_checkable
+class OwnModel(ModelConfig, Protocol):
+    """A model whose loss is a user's, found when it is needed.
+
+    ``loss_functions``  the loss; refused where it computes anything but what was planned.
+    ``built``           the target, likewise.
+    ``described``       what w0 is, of a target of this loss that has some of its weights or all.
+    ``provenance``      where it came from, as JSON types.
+    """
+
+    def loss_functions(self) -> "StoredLoss": ...
+    def built(self) -> Built: ...
+    def described(self, target: Target) -> dict[str, Any]: ...
+    def provenance(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class StoredLoss(Loss, Protocol):
+    """A loss whose data set is one of these kinds, which a store keeps as named arrays."""
+
+    data_kinds: ClassVar[tuple[type[DataSet], ...]]
+
+
+def data_set(loss: StoredLoss, arrays: Mapping[str, Leaf]) -> DataSet:
+    """The data set of which ``arrays`` are the stored fields; those of a tuple are ``name.0``, ``name.1``, ...
 
     Raises:
-        ConfigError: no kind of the model's data set has these fields.
+        ConfigError: no kind of the loss's data set has these fields.
     """
-    for kind in model.data_kinds:
-        stored = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
-        if stored == arrays.keys():
-            return kind(**arrays)
-    raise ConfigError([f"model: {type(model).__name__} has no data set of the arrays {', '.join(sorted(arrays))}"])
+    stored = {name.partition(".")[0] for name in arrays}
+    for kind in loss.data_kinds:
+        fields = {f.name: f.metadata for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+        if {name for name, metadata in fields.items() if not metadata} <= stored <= fields.keys():
+            return kind(**{name: _field(name, metadata, arrays) for name, metadata in fields.items()})
+    raise ConfigError([f"model: {type(loss).__name__} has no data set of the arrays {', '.join(sorted(arrays))}"])
+
+
+def _field(name: str, metadata: Mapping[str, Any], arrays: Mapping[str, Leaf]) -> Any:
+    if metadata == SEVERAL:
+        return tuple(arrays[f"{name}.{index}"] for index in range(sum(key.startswith(f"{name}.") for key in arrays)))
+    return arrays.get(name) if metadata == OPTIONAL else arrays[name]
+
+
+def loss_of(job: Job) -> StoredLoss:
+    """The functions of the job's loss: its model, or what its model stands for.
+
+    Raises:
+        ConfigError: a user's loss is another than planned, or the schema class lacks functions of a :class:`Model`.
+    """
+    return job.model.loss_functions() if isinstance(job.model, OwnModel) else model_of(job)
 
 
 def model_of(job: Job) -> Model:
@@ -266,6 +315,8 @@ def build(job: Job) -> Built:
     Raises:
         ConfigError: a part of the job lacks functions of its contract.
     """
+    if isinstance(job.model, OwnModel):
+        return job.model.built()
     if not isinstance(job.teacher, Teacher):
         raise ConfigError([f"teacher: needs what lambda_hat.targets.base declares, got {type(job.teacher).__name__}"])
     return model_of(job).build(job.data, job.teacher, training_of(job))

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree, Shaped, UInt32
 
-from lambda_hat.targets.base import Batch, Leaf, Target, data_set_kind
+from lambda_hat.targets.base import OPTIONAL, SEVERAL, Batch, DataSet, Leaf, Target, data_set_kind
 from lambda_hat.targets.mean_over_rows import rows_a_block, sum_over_blocks
 from lambda_hat.targets.problem.tracing import Traces, shape_of
 from lambda_hat.targets.random_numbers import draw_rows, draw_weighted_rows
@@ -30,11 +30,11 @@ class OwnRows:
     """
 
     has_rows: ClassVar[bool] = True
-    rows: tuple[Shaped[Leaf, "n ..."], ...]
-    state: tuple[Shaped[Leaf, "..."], ...]
-    consts: tuple[Shaped[Leaf, "..."], ...]
-    shares: Float[Leaf, " n"] | None
-    thresholds: UInt32[Leaf, " m"] | None
+    rows: tuple[Shaped[Leaf, "n ..."], ...] = field(metadata=SEVERAL)
+    state: tuple[Shaped[Leaf, "..."], ...] = field(metadata=SEVERAL)
+    consts: tuple[Shaped[Leaf, "..."], ...] = field(metadata=SEVERAL)
+    shares: Float[Leaf, " n"] | None = field(metadata=OPTIONAL)
+    thresholds: UInt32[Leaf, " m"] | None = field(metadata=OPTIONAL)
 
 
 @data_set_kind
@@ -42,8 +42,8 @@ class OwnPopulation:
     """The arrays that a loss without rows reads."""
 
     has_rows: ClassVar[bool] = False
-    state: tuple[Shaped[Leaf, "..."], ...]
-    consts: tuple[Shaped[Leaf, "..."], ...]
+    state: tuple[Shaped[Leaf, "..."], ...] = field(metadata=SEVERAL)
+    consts: tuple[Shaped[Leaf, "..."], ...] = field(metadata=SEVERAL)
 
 
 OwnData = OwnRows | OwnPopulation
@@ -85,6 +85,7 @@ class FrozenLoss:
         traces: What runs.
     """
 
+    data_kinds: ClassVar[tuple[type[DataSet], ...]] = (OwnPopulation, OwnRows)
     fingerprint: str
     kind: Kind
     traces: Traces

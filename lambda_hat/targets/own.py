@@ -1,0 +1,255 @@
+"""``model=own``: a problem that a function of the user's returns, known by what planning has found of it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, ClassVar
+
+import jax
+from pydantic.dataclasses import dataclass
+
+from lambda_hat.config.job import DataConfig, TeacherConfig, canonical
+from lambda_hat.config.schema import (
+    NOT_HASHED,
+    STRICT,
+    ConfigError,
+    Document,
+    Dtype,
+    Node,
+    NonNegativeInt,
+    PositiveInt,
+    schema,
+)
+from lambda_hat.config.user_module import UserFunction, user_function
+from lambda_hat.targets.base import Built, StoredLoss, Target
+from lambda_hat.targets.problem import Problem
+from lambda_hat.targets.problem.tracing import told
+
+# Problems of this process by what was planned of them: those made in a session, and those imported.
+_known: dict[str, Problem] = {}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Content:
+    """What makes a problem another than the next one.
+
+    Args:
+        loss: 16 hex digits: what the loss computes (:mod:`lambda_hat.targets.problem.identity`).
+        params: SHA-256 over paths, dtypes, shapes and bytes of the parameters.
+        state: The same of the state.
+        data: The same of the data.
+    """
+
+    loss: str
+    params: str
+    state: str
+    data: str
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Facts:
+    """What planning has found beside: nothing of it makes another target.
+
+    Args:
+        parameters: The shapes of the parameters by path.
+        computes: ``Content.loss`` as this version of JAX writes it.
+        jax: The version.
+        file: Of the user's module.
+    """
+
+    parameters: dict[str, tuple[NonNegativeInt, ...]]
+    computes: str
+    jax: str
+    file: str | None = None
+
+
+@schema("lambda_hat.targets.own.Own")
+class Own:
+    """A problem of one's own: ``problem(**args)`` returns a :class:`lambda_hat.Problem` (docs/own_models.md).
+
+    Args:
+        problem: The dotted path of a function, or of a Problem. Null: it was made in a session.
+        args: Arguments of the function.
+        folder: Where its module is; set by planning.
+        content: What identifies the problem; set by planning.
+        facts: What else is known of it; set by planning.
+    """
+
+    problem: str | None = field(default=None, metadata=NOT_HASHED)
+    args: dict[str, Any] = field(default_factory=dict[str, Any], metadata=NOT_HASHED)
+    folder: str | None = field(default=None, metadata=NOT_HASHED)
+    content: Content | None = None
+    facts: Facts | None = field(default=None, metadata=NOT_HASHED)
+
+    @classmethod
+    def of(cls, problem: Problem) -> "Own":
+        """The schema of a problem that was made in this process, which alone can run it."""
+        own = cls(content=content_of(problem), facts=facts_of(problem))
+        _known[own.key] = problem
+        return own
+
+    def faults(self, data: DataConfig, teacher: TeacherConfig) -> list[str]:
+        if self.content is None or self.facts is None:
+            return ["model.content: is set when a command plans its runs; leave it out of a command line"]
+        alone = {"data": isinstance(data, GivenData), "teacher": isinstance(teacher, GivenTeacher)}
+        return [
+            f"{group}: model=own brings its own, so leave {group}= out" for group, is_left in alone.items() if not is_left
+        ]
+
+    def parameters(self, data: DataConfig) -> dict[str, tuple[int, ...]]:
+        del data
+        return dict(self._facts.parameters)
+
+    def known_lambda(self) -> None:
+        """Nothing is known of it."""
+        return
+
+    def exact_llc(self, nbeta: float, gamma: float, report: Node) -> None:
+        """Nothing is known of it."""
+        del nbeta, gamma, report
+
+    @property
+    def _facts(self) -> Facts:
+        if self.facts is None:
+            raise ConfigError(["model.facts: is set when a command plans its runs; leave it out of a command line"])
+        return self.facts
+
+    def loss_functions(self) -> StoredLoss:
+        """The loss, which is refused where it computes anything but what was planned."""
+        return self._found().model
+
+    def built(self) -> Built:
+        """The target, which is refused where it is another than the one planned."""
+        problem = self._found()
+        found, planned = content_of(problem), self.content
+        others = [name for name in ("params", "state", "data") if getattr(found, name) != getattr(planned, name)]
+        if others:
+            raise ConfigError(
+                [
+                    f"model.problem: {self._name} gives other {' and '.join(others)} than when its runs were planned: "
+                    "it draws random numbers without a seed, or reads a file that has changed; submit the sweep again"
+                ]
+            )
+        return problem.built()
+
+    def described(self, target: Target) -> Document:
+        """What w0 is, of a target of this loss that has some weights or all."""
+        return self._found().described(target, target.data).report
+
+    def provenance(self) -> Document:
+        """Where it came from, and every array's hash."""
+        document = {"problem": self.problem, "args": self.args, "folder": self.folder, "file": self._facts.file}
+        return {**document, "jax": self._facts.jax, "content": self._found().id_content}
+
+    @property
+    def key(self) -> str:
+        """Of all that was planned."""
+        return _digest({"content": canonical(self.content), "computes": self._facts.computes})
+
+    @property
+    def _name(self) -> str:
+        return "the problem" if self.problem is None else self.problem
+
+    def _found(self) -> Problem:
+        facts = self._facts
+        if self.key in _known:
+            return _known[self.key]
+        if self.problem is None:
+            raise ConfigError(
+                [
+                    "model.problem: this problem was made in a session, and no dotted path leads to it: call lh.llc "
+                    "there again, or move it into a function of a module and name that (model.problem=module.function)"
+                ]
+            )
+        function = user_function(self.problem, self.folder, told)
+        problem = problem_of(self.problem, function, self.args)
+        if problem.loss_id != facts.computes:
+            other = "" if jax.__version__ == facts.jax else f" (by JAX {facts.jax}; here it is {jax.__version__})"
+            raise ConfigError(
+                [
+                    f"model.problem: the loss of {self.problem} in {function.file} is another one than was planned"
+                    f"{other}: it computes {problem.loss_id}, and the runs are of {facts.computes}; undo the change, "
+                    "or submit the sweep again"
+                ]
+            )
+        _known[self.key] = problem
+        return problem
+
+
+@schema("lambda_hat.targets.own.GivenData")
+class GivenData:
+    """The data that a problem brings.
+
+    Args:
+        n: The number of rows, or what stands for it; set by planning.
+    """
+
+    n: PositiveInt | None = None
+
+    def count_rows(self) -> int:
+        if self.n is None:
+            raise ConfigError(["data: data=own is the data of model=own; choose another"])
+        return self.n
+
+    def fingerprint(self) -> dict[str, str]:
+        """Nothing: the model's content holds it."""
+        return {}
+
+
+@schema("lambda_hat.targets.own.GivenTeacher")
+class GivenTeacher:
+    """No teacher: a problem brings its data."""
+
+    widths: ClassVar[None] = None
+
+
+@schema("lambda_hat.targets.own.GivenTraining")
+class GivenTraining:
+    """No training: a problem brings its w0."""
+
+    dtype: ClassVar[Dtype] = "float64"
+
+
+def problem_of(path: str, function: UserFunction, args: Mapping[str, Any]) -> Problem:
+    """The problem that a user's function returns.
+
+    Raises:
+        ConfigError: it is neither a function nor a Problem, raised, or returned something else.
+    """
+    value = function.value
+    if isinstance(value, Problem):
+        if args:
+            raise ConfigError([f"model.args: {path} is a Problem, which takes none; name a function"])
+        return value
+    if not callable(value):
+        raise ConfigError([f"model.problem: {path} needs to be a function, got a {type(value).__name__}"])
+    try:
+        made = value(**args)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError([f"model.problem: {path}({_shown(args)}) raised {told(error)}"]) from error
+    if not isinstance(made, Problem):
+        raise ConfigError([f"model.problem: {path} needs to return a lambda_hat.Problem, got a {type(made).__name__}"])
+    return made
+
+
+def content_of(problem: Problem) -> Content:
+    """What identifies a problem."""
+    found = problem.id_content
+    parts = {name: _digest(found[name]) for name in ("params", "state", "data")}
+    return Content(loss=problem.loss_id, **parts)
+
+
+def facts_of(problem: Problem, file: str | None = None) -> Facts:
+    """What else a job needs to know of it."""
+    return Facts(parameters=problem.shapes, computes=problem.loss_id, jax=jax.__version__, file=file)
+
+
+def _digest(part: Document) -> str:
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
+
+def _shown(args: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in args.items())
