@@ -62,15 +62,17 @@ def log_of(sweep: Sweep, state: RunState) -> Path | None:
     return logs[-1] if logs else None
 
 
-def retry(sweep: Sweep, *, finished: bool = False, wait: bool = True) -> Sweep:
+def retry(sweep: Sweep, *, finished: bool = False, wait: bool = True, trust_code: bool = False) -> Sweep:
     """Resubmit the runs that failed, were cancelled, lost, stopped or never submitted, on the backend they had.
 
     Args:
         sweep: What to complete.
         finished: Repeat the finished runs too; their old files move to the store's .trash.
         wait: Return when all runs are over.
+        trust_code: Run the modules that its configs name, though another user wrote these.
 
     Raises:
+        ConfigError: another user's configs name modules of theirs.
         ClusterError: it was submitted to another cluster.
     """
     states = sweep.states()
@@ -81,7 +83,7 @@ def retry(sweep: Sweep, *, finished: bool = False, wait: bool = True) -> Sweep:
     ]
     if not again:
         return sweep
-    jobs = [_frozen(sweep.store, state) for state in again]
+    jobs = [_frozen(sweep.store, state, trust_code=trust_code) for state in again]
     if finished:
         for job in jobs:
             archive(sweep.store, job.target_id, job.run_id)
@@ -89,12 +91,13 @@ def retry(sweep: Sweep, *, finished: bool = False, wait: bool = True) -> Sweep:
     return submit(plan, backend_from(sweep.manifest().backend), sweep.store, wait)
 
 
-def _frozen(store: Store, state: RunState) -> Job:
+def _frozen(store: Store, state: RunState, *, trust_code: bool) -> Job:
     folder = store.run_dir(state.run.target, state.run_id)
     config = read_config(folder)
     if config is None:
         raise StoreError(f"cannot read {folder / 'config.yaml'}: it was never written; give the sweep's command again")
-    refuse_foreign_code(folder / "config.yaml", config)
+    if not trust_code:
+        refuse_foreign_code(folder / "config.yaml", config, way_out="add --trust-code if you trust it")
     return dataclasses.replace(parse_job(config), rerun=False)
 
 

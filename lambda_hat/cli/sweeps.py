@@ -97,13 +97,16 @@ def retry(
     store: Root = RUNS,
     finished: Annotated[bool, typer.Option("--finished", help="Repeat the finished runs, too.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until all runs are over.")] = True,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Run another user's modules that the sweep names.")
+    ] = False,
 ) -> None:
     """Resubmit runs that failed, were cancelled, lost or never submitted; finished runs are kept."""
     from lambda_hat.launch.actions import retry as submit_again
     from lambda_hat.launch.sweep import summary
 
     found = find_sweep(sweep, store)
-    submit_again(found, finished=finished, wait=wait)
+    submit_again(found, finished=finished, wait=wait, trust_code=trust_code)
     states = _states(found)
     print(f"{found.name}: {summary(states)}")
     if wait and any(state.condition.state != "finished" for state in states):

@@ -23,8 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lambda_hat.config.job import Job, parse_job
-from lambda_hat.config.own_models import OwnModels
 from lambda_hat.config.override_values import Config, Presets, set_plainly, values_of
+from lambda_hat.config.own_models import OwnModels
 from lambda_hat.config.presets import config_dir
 from lambda_hat.config.restrict_each import one_each
 from lambda_hat.config.schema import ConfigError, near_miss, without_secrets

@@ -7,6 +7,7 @@ only, so that nobody runs code by computing in somebody else's store or by tryin
 import importlib.util
 import os
 import pwd
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ from typing import Any
 from lambda_hat.config.schema import ConfigError, Node
 
 _OURS = "lambda_hat."
-_KEY = "_target_"
+# Of a class, of the function that model=own calls.
+_KEYS = ("_target_", "problem")
 
 
-def refuse_foreign_code(path: Path, document: Node) -> None:
-    """Refuse a document of another user that names a class outside this package; nothing is imported.
+def refuse_foreign_code(path: Path, document: Node, *, way_out: str = "") -> None:
+    """Refuse a document of another user that names a module outside this package; nothing is imported.
 
     Args:
         path: The file that was read.
         document: What it holds: a config, or a workflow with overrides as text.
+        way_out: How the command can be told to trust it.
 
     Raises:
         ConfigError: one sentence for each module, which names it, its folder and the file's owner.
@@ -32,26 +35,28 @@ def refuse_foreign_code(path: Path, document: Node) -> None:
     if owner != os.geteuid():
         raise ConfigError(
             [
-                f"{path}: names a class of the module {module or 'without a name'}{_place(module)}, which would be "
-                f"imported and so run, but the file belongs to {_user(owner)}: read that module, and give the command "
-                "with a file and a store of your own"
+                f"{path}: names the module {module or 'without a name'}{_place(module)}, which would be imported and "
+                f"so run, but the file belongs to {_user(owner)}: read that module, and "
+                f"{way_out or 'give the command with a file and a store of your own'}"
                 for module in sorted(modules)
             ]
         )
 
 
 def _named(value: Any, key: str = "") -> Iterator[str]:
-    """The dotted path of every class that a document names, as a value or in an override."""
+    """The dotted path of every class and function that a document names, as a value or in an override."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             yield from _named(item, str(name))
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _named(item, key)
-    elif key.rpartition(".")[2] == _KEY:
+    elif key.rpartition(".")[2] in _KEYS and value is not None:
         yield str(value)
-    elif isinstance(value, str) and f"{_KEY}=" in value:
-        yield value.partition(f"{_KEY}=")[2]
+    elif isinstance(value, str):
+        for name in _KEYS:
+            if re.search(rf"(^|\.){name}=", value):
+                yield value.partition(f"{name}=")[2]
 
 
 def _place(module: str) -> str:

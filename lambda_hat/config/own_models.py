@@ -86,6 +86,8 @@ def _answers(questions: Sequence[Document]) -> list[Document]:
             names = ", ".join(dict.fromkeys(str(question["problem"]) for question in questions))
             end = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
             raise ConfigError(
-                [f"model.problem: the process that imports {names} ended without an answer ({end}); its words are above"]
+                [
+                    f"model.problem: the process that imports {names} ended without an answer ({end}); its words are above"
+                ]
             )
         return json.loads(answer.read_text())

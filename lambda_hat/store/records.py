@@ -13,6 +13,9 @@ from lambda_hat.store.layout import RunRef, Store, StoreError, in_order_of_epoch
 # What makes a run the run it is: the rest of a config (budget, store) is no part of its id.
 _COMPARED = ("model", "data", "teacher", "training", "posterior", "sampler", "num_chains", "seed")
 
+# The class of model=own, of which a reader wants to know the problem and its arguments.
+_OWN = "Own"
+
 # A field of a config: its node, the class of the node, its name. The class itself is a field without a name.
 Field = tuple[str, str, str]
 
@@ -80,6 +83,8 @@ def _recorded_state(ref: RunRef, status: Document, analysis: Document | None) ->
 def model_and_data(config: Node) -> tuple[str, str]:
     """What to call a target's model and data: ``mlp``, ``digits``; own data by their file, ``rows.npz``."""
     model, data = config.get("model", {}), config.get("data", {})
+    if _class_of(model) == _OWN:
+        return str(model.get("problem") or "own"), "own"
     file = PurePath(str(data.get("path") or "")).name
     return _class_of(model).lower(), file or str(data.get("name") or _class_of(data)).lower()
 
@@ -96,6 +101,8 @@ def _node_fields(node: str, value: Any) -> Iterator[tuple[Field, str]]:
     cls = _class_of(value)
     if cls:
         yield (node, "", ""), cls
+    if cls == _OWN:
+        value = {"problem": value.get("problem"), **(value.get("args") or {})}
     for name, item in value.items():
         if name != "_target_":
             yield (node, cls, name), item if isinstance(item, str) else json.dumps(item, separators=(",", ":"))

@@ -94,7 +94,9 @@ class Own:
             return ["model.content: is set when a command plans its runs; leave it out of a command line"]
         alone = {"data": isinstance(data, GivenData), "teacher": isinstance(teacher, GivenTeacher)}
         return [
-            f"{group}: model=own brings its own, so leave {group}= out" for group, is_left in alone.items() if not is_left
+            f"{group}: model=own brings its own, so leave {group}= out"
+            for group, is_left in alone.items()
+            if not is_left
         ]
 
     def parameters(self, data: DataConfig) -> dict[str, tuple[int, ...]]:

@@ -66,7 +66,7 @@ def test_an_element_refuses_what_another_users_config_names(sweep: Sweep, code: 
 
 @pytest.mark.usefixtures("another_user")
 def test_retry_refuses_what_another_users_config_names(sweep: Sweep) -> None:
-    with pytest.raises(ConfigError, match=r"config\.yaml: names a class of the module trap_of_doers\.below"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: names the module trap_of_doers\.below"):
         retry(sweep)
 
 
