@@ -11,6 +11,8 @@ from lambda_hat.targets.problem.tracing import Shape, UserLoss, default_settings
 
 # What makes zeros of zeros.
 _MOVES = ("broadcast_in_dim", "convert_element_type", "copy", "neg", "reshape", "transpose")
+# A constant of the size of a data set is hardly there by chance.
+_MANY_ROWS = 100
 
 
 def ignored(loss: UserLoss, shape: Shape) -> list[str]:
@@ -48,7 +50,17 @@ def computes_in_less(closed: core.ClosedJaxpr) -> bool:
     )
 
 
-def multiplies_by(closed: core.ClosedJaxpr, number: int) -> bool:
+def warnings_of(closed: core.ClosedJaxpr, num_data: int) -> list[str]:
+    """What makes a loss of ``num_data`` rows doubtful."""
+    if num_data < _MANY_ROWS or not _multiplies_by(closed, num_data):
+        return []
+    return [
+        f"the loss multiplies by the constant {num_data}, which is n; nbeta multiplies by it already: "
+        "return plain losses"
+    ]
+
+
+def _multiplies_by(closed: core.ClosedJaxpr, number: int) -> bool:
     """Whether a trace multiplies by ``number``, or divides by its inverse, written as a constant."""
     return any(
         _is_number(operand, number if equation.primitive.name == "mul" else 1 / number)
