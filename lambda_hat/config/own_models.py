@@ -54,13 +54,15 @@ class OwnModels:
 
 def _is_unplanned(config: Config) -> bool:
     model = config.get("model")
-    is_own = isinstance(model, Mapping) and model.get("_target_") == OWN
-    return is_own and isinstance(model.get("problem"), str) and model.get("content") is None
+    if not isinstance(model, Mapping) or model.get("_target_") != OWN:
+        return False
+    return isinstance(model.get("problem"), str) and model.get("content") is None
 
 
 def _question(config: Config) -> Document:
     model = config["model"]
-    return {"problem": model["problem"], "args": model.get("args") or {}, "folder": model.get("folder") or os.getcwd()}
+    folder = model.get("folder") or str(Path.cwd())
+    return {"problem": model["problem"], "args": model.get("args") or {}, "folder": folder}
 
 
 def _key(config: Config) -> str:
@@ -85,9 +87,6 @@ def _answers(questions: Sequence[Document]) -> list[Document]:
         if not answer.exists():
             names = ", ".join(dict.fromkeys(str(question["problem"]) for question in questions))
             end = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
-            raise ConfigError(
-                [
-                    f"model.problem: the process that imports {names} ended without an answer ({end}); its words are above"
-                ]
-            )
+            fault = f"the process that imports {names} ended without an answer ({end}); its words are above"
+            raise ConfigError([f"model.problem: {fault}"])
         return json.loads(answer.read_text())

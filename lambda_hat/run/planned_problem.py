@@ -50,9 +50,7 @@ def _planned(path: str, args: Document, folder: str) -> Document:
 def _refuse_chance(path: str, first: Problem, second: Problem) -> None:
     """Refuse a function whose second call returns another problem: an element would find neither."""
     if first.loss_id != second.loss_id:
-        raise ConfigError(
-            [f"model.problem: two calls of {path} give two losses: it depends on more than its arguments"]
-        )
+        raise ConfigError([f"model.problem: two calls of {path} give two losses: not its arguments alone decide them"])
     for name in ("params", "state", "data"):
         one, other = first.id_content[name], second.id_content[name]
         changed = [array for array in one if one[array] != other.get(array)]
