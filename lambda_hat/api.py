@@ -2,16 +2,20 @@
 
 import contextlib
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import PyTree
 
-from lambda_hat.config.job import SamplerConfig
+from lambda_hat.config.job import Job, SamplerConfig
 from lambda_hat.config.schema import Budget, ConfigError
 from lambda_hat.config.settings import settings_of
+from lambda_hat.report.pictures import draw_missing
 from lambda_hat.report.result import Result
+from lambda_hat.run import stored
 from lambda_hat.run.in_memory import sample
-from lambda_hat.run.progress import Silent, session_reporter
+from lambda_hat.run.progress import Reporter, Silent, session_reporter
 from lambda_hat.targets.problem import Part, Problem
 
 
@@ -25,14 +29,16 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     budget: Budget | None = None,
     num_chains: int = 4,
     seed: int = 0,
+    store: str | PathLike[str] | None = None,
     progress: bool = True,
     **settings: Any,
 ) -> Result:
     r"""The local learning coefficient of ``problem`` at its w0, with its error and verdict.
 
     It is E1 = nbeta (E[L_n(w)] - L_n(w0)) under pi(w) ~ exp(-nbeta L_n(w) - gamma/2 ||w - w0||^2), estimated in this
-    process; nothing is written to disk. Ctrl-C ends the run after the current chunk and returns the estimate so far,
-    with the interruption among its reasons. The same arguments give the same draws.
+    process. Without a store nothing is written to disk: Ctrl-C ends the run after the current chunk and returns the
+    estimate so far, with the interruption among its reasons. With one it is the run that the command line would make:
+    a finished one is found, a stopped one goes on where it last committed. The same arguments give the same draws.
 
     Args:
         problem: A loss with its parameters and data (:class:`lambda_hat.targets.problem.Problem`).
@@ -44,13 +50,14 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
         budget: When to stop; None: the default of the sampler's preset, at most 300 seconds for most.
         num_chains: Chains side by side.
         seed: Of all random numbers.
+        store: The folder of a store, such as ``runs``; None: in memory.
         progress: Whether to show how far the run has come.
         settings: Fields of the sampler, beside a preset's name: ``step_size=0.01``, ``num_warmup=200``.
 
     Raises:
         lambda_hat.config.schema.ConfigError: an argument is wrong, or does not fit the problem: one sentence each.
         lambda_hat.run.target.RunError: the loss is not finite, at w0 or at every chain.
-        KeyboardInterrupt: Ctrl-C came before the first draw, or twice.
+        KeyboardInterrupt: Ctrl-C came before the first draw, or twice; with a store, once everything is committed.
     """
     if not callable(getattr(problem, "built", None)):
         raise ConfigError([f"problem: needs a Problem(loss, params, data), got {type(problem).__name__}"])
@@ -59,4 +66,13 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     posterior = {"nbeta": nbeta, "gamma": gamma, "restrict": words}
     asked = settings_of(sampler, settings, budget, posterior=posterior, num_chains=num_chains, seed=seed)
     with session_reporter() if progress else contextlib.nullcontext(Silent()) as reporter:
+        if store is not None:
+            whole = part.whole if isinstance(part, Part) else part
+            return _in_store(stored.job_of(whole, asked, str(Path(store).absolute())), reporter)
         return Result.of(*sample(part.model, part.built, asked, reporter))
+
+
+def _in_store(job: Job, reporter: Reporter) -> Result:
+    outcome = stored.make(job, reporter)
+    draw_missing(job, outcome.analysis, was_found=outcome.was_found)
+    return Result.of(*stored.read(job))

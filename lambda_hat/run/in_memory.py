@@ -81,10 +81,9 @@ def sample(model: Loss, build: Callable[[], Built], settings: Settings, reporter
         RunError: the loss is not finite, at w0 or at every chain.
         KeyboardInterrupt: Ctrl-C came before the first draw, or twice.
     """
+    refuse_without_compiler()
     changed = _changed_settings()
-    if "jax_disable_jit" in changed:
-        raise ConfigError(["llc: needs compiled programs, but jax_disable_jit is set; unset it for this call"])
-    with _own_settings(settings.sampler.dtype):
+    with own_settings(settings.sampler.dtype):
         started = time.monotonic()
         built = build()
         build_seconds = time.monotonic() - started
@@ -145,8 +144,17 @@ def _interrupted(draws: int, budget: Budget) -> Reason:
     )
 
 
+def refuse_without_compiler() -> None:
+    """
+    Raises:
+        ConfigError: JAX compiles nothing in this session.
+    """
+    if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ConfigError(["llc: needs compiled programs, but jax_disable_jit is set; unset it for this call"])
+
+
 @contextlib.contextmanager
-def _own_settings(dtype: str) -> Iterator[None]:
+def own_settings(dtype: str) -> Iterator[None]:
     """JAX as a run needs it, while the block lasts."""
     with (
         jax.enable_x64(dtype == "float64"),

@@ -1,0 +1,74 @@
+"""An estimate in a store, from a session: the run that the command line would make of the same problem and settings."""
+
+from lambda_hat.config.cross_faults import cross_faults
+from lambda_hat.config.job import Job
+from lambda_hat.config.schema import ConfigError, StoreConfig
+from lambda_hat.config.settings import Settings
+from lambda_hat.estimation.estimate import Setting, estimate
+from lambda_hat.run.in_memory import Sampled, own_settings, refuse_without_compiler
+from lambda_hat.run.loop import Outcome, execute
+from lambda_hat.run.progress import Reporter
+from lambda_hat.run.signals import Interrupted
+from lambda_hat.samplers.base import sampler_of
+from lambda_hat.store.layout import Store, StoreError
+from lambda_hat.store.trace_file import read_trace_file
+from lambda_hat.targets.own import GivenData, GivenTeacher, GivenTraining, Own
+from lambda_hat.targets.problem import Problem
+
+
+def job_of(problem: Problem, settings: Settings, root: str) -> Job:
+    """The run of ``problem`` in the store at ``root``.
+
+    Raises:
+        ConfigError: the settings do not fit it.
+    """
+    job = Job(
+        model=Own.of(problem),
+        data=GivenData(n=problem.num_data),
+        teacher=GivenTeacher(),
+        training=GivenTraining(),
+        store=StoreConfig(root=root),
+        **{name: getattr(settings, name) for name in ("posterior", "sampler", "num_chains", "seed", "budget")},
+    )
+    faults = cross_faults(job)
+    if faults:
+        raise ConfigError(faults)
+    return job
+
+
+def make(job: Job, reporter: Reporter) -> Outcome:
+    """Make the run, go on with it, or find it.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came; everything is committed, and the same call goes on.
+        ConfigError: JAX compiles nothing in this session.
+        RunError: see :func:`lambda_hat.run.loop.execute`.
+    """
+    refuse_without_compiler()
+    try:
+        with own_settings(job.sampler.dtype):
+            return execute(job, Store(job.store.root), reporter)
+    except Interrupted as interruption:
+        raise KeyboardInterrupt(f"llc: {interruption}") from interruption
+
+
+def read(job: Job) -> Sampled:
+    """A finished run as an estimate in memory is.
+
+    Raises:
+        StoreError: it is not there, or damaged.
+    """
+    store = Store(job.store.root)
+    document = store.read_analysis(job.target_id, job.run_id)
+    folder = store.run_dir(job.target_id, job.run_id)
+    if document is None:
+        raise StoreError(f"cannot read {folder / 'analysis.json'}: it was removed while this ran; call llc again")
+    drawn = read_trace_file(folder / "trace.nc")
+    sampler = sampler_of(job)
+    setting = Setting(
+        **{name: document[name] for name in ("nbeta", "gamma", "dim", "num_data", "loss_at_w0")},
+        report=document["target_report"],
+        num_warmup=sampler.num_warmup,
+        **{name: getattr(sampler.traits, name) for name in ("batch_size", "bias_knob", "noise_gain", "columns")},
+    )
+    return Sampled(estimate(drawn.trace, setting), drawn.trace, drawn.warmup, setting, document)
