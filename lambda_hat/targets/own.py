@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 from pydantic.dataclasses import dataclass
@@ -203,14 +203,20 @@ class GivenData:
 class GivenTeacher:
     """No teacher: a problem brings its data."""
 
-    widths: ClassVar[None] = None
+    @property
+    def widths(self) -> None:
+        """None were asked for."""
+        return
 
 
 @schema("lambda_hat.targets.own.GivenTraining")
 class GivenTraining:
     """No training: a problem brings its w0."""
 
-    dtype: ClassVar[Dtype] = "float64"
+    @property
+    def dtype(self) -> Dtype:
+        """In which w0 is kept."""
+        return "float64"
 
 
 def problem_of(path: str, function: UserFunction, args: Mapping[str, Any]) -> Problem:
