@@ -197,10 +197,16 @@ class Built(NamedTuple):
         for f in dataclasses.fields(self.data):
             value = getattr(self.data, f.name)
             if isinstance(value, tuple):
-                found |= {f"{f.name}.{index}": array for index, array in enumerate(value)}
+                found |= {f"{f.name}.{index}": _storable(array) for index, array in enumerate(value)}
             elif value is not None:
                 found[f.name] = value
         return found
+
+
+def _storable(array: np.ndarray) -> np.ndarray:
+    """bfloat16 and its kin, whose names NumPy's files lose, in float32, which holds them."""
+    is_own = array.dtype.kind == "V" and jnp.issubdtype(array.dtype, jnp.floating)
+    return array.astype(np.float32) if is_own else array
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from lambda_hat.targets.problem.parameters import Coordinates, ProblemError, Str
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 # Frames of these packages are not the user's.
-_FOREIGN = ("jax", "jaxlib", "flax", "equinox", "haiku", "lambda_hat", "beartype", "jaxtyping")
+_FOREIGN = ("jax", "jaxlib", "flax", "equinox", "haiku", "lambda_hat", "beartype", "jaxtyping", "importlib")
 # Of the user's frames, so many are shown: the innermost.
 _LINES = 3
 

@@ -1,0 +1,186 @@
+"""Runs of a user's own problem: the same from a command and from a session, and of no other loss than was planned."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lambda_hat as lh
+from lambda_hat.config.job import Job, parse_job
+from lambda_hat.config.own_models import OWN, OwnModels
+from lambda_hat.config.schema import ConfigError
+from lambda_hat.run.loop import Outcome, execute
+from lambda_hat.store.housekeeping.verify import verify
+from lambda_hat.store.layout import Store
+from lambda_hat.targets import own as own_targets
+from tests.jobs import HMC, job_config
+
+LOSS = '''
+def loss(params, state, batch):
+    """Half the square, of rows that are not masked."""
+    # A comment.
+    found = batch["x"] @ params["w"]["out"] + params["b"] + state["mean"].astype(params["b"].dtype)
+    return FACTOR * (found - batch["y"]) ** 2 + 0.0 * jnp.asarray(OFFSET).sum(), batch["mask"]
+'''
+PROBLEM = """
+def problem(name="plain", noise=0.1):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12, 3))
+    data = {"x": x, "y": x.sum(1) + noise * rng.normal(size=12), "mask": np.arange(12) > 2}
+    params = {"w": {"out": np.ones(3)}, "b": np.zeros(())}
+    return lh.Problem(loss, params, data, state={"mean": np.zeros((), ml_dtypes.bfloat16)})
+"""
+IMPORTS = """
+import numpy as np
+import ml_dtypes
+import jax
+import jax.numpy as jnp
+import lambda_hat as lh
+
+FACTOR = 0.5
+OFFSET = np.linspace(0.0, 1.0, 12)
+"""
+MODULE = IMPORTS + LOSS + PROBLEM
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("user")
+    (made / "mine.py").write_text(MODULE)
+    return made
+
+
+@pytest.fixture(scope="module")
+def models() -> OwnModels:
+    return OwnModels()
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """No test leaves a module of a user's behind."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+    forget()
+
+
+def forget() -> None:
+    """As in a new process."""
+    sys.modules.pop("mine", None)
+    own_targets._known.clear()
+
+
+def job(models: OwnModels, folder: Path, root: Path | None = None, draws: int = 6, **posterior: Any) -> Job:
+    given = {
+        name: {"_target_": f"lambda_hat.targets.own.Given{name.title()}"} for name in ("data", "teacher", "training")
+    }
+    config = job_config(root or folder / "runs", sampler=HMC, budget={"draws": draws})
+    model = {"_target_": OWN, "problem": "mine.problem", "args": {}, "folder": str(folder)}
+    config["posterior"] = {**config["posterior"], **posterior}
+    return parse_job(models.planned({**config, **given, "model": model}))
+
+
+def make(job: Job) -> Outcome:
+    return execute(job, Store(job.store.root))
+
+
+def trace(job: Job) -> Any:
+    return lh.load(Store(job.store.root).run_dir(job.target_id, job.run_id)).trace()
+
+
+@pytest.mark.parametrize("restrict", [None, ["w"]])
+def test_a_command_and_a_session_make_one_run(models: OwnModels, folder: Path, restrict: list[str] | None) -> None:
+    """By its id, to the last bit; also of some weights, with weighted rows and a state in bfloat16."""
+    planned = job(models, folder, restrict=restrict)
+    assert not make(planned).was_found
+    forget()
+    sys.path.append(str(folder))
+    problem: Any = importlib.import_module("mine").problem()
+    sampler = lh.samplers.HMC(**{name: value for name, value in HMC.items() if name != "_target_"})
+    asked: dict[str, Any] = {"restrict": restrict, "num_chains": 3, "budget": lh.Budget(draws=6), "progress": False}
+    found = lh.llc(problem, sampler, store=folder / "runs", **asked)
+    in_memory = lh.llc(problem, sampler, **asked)
+    assert found.document["run_id"] == planned.run_id
+    assert found.trace.equals(in_memory.trace)
+    assert (found.llc, found.reasons) == (in_memory.llc, in_memory.reasons)
+    assert found.document["dim"] == (4 if restrict is None else 3)
+    assert list(verify(Store(folder / "runs"))) == []
+    meta = Store(folder / "runs").read_meta(planned.target_id) or {}
+    assert meta["own"]["problem"] == "mine.problem"
+    assert meta["own"]["content"]["data"]["data/mask"]["dtype"] == "bool"
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(models: OwnModels, folder: Path, tmp_path: Path) -> None:
+    whole = job(models, folder, tmp_path / "whole", 9)
+    make(whole)
+    make(job(models, folder, tmp_path / "stopped", 4))
+    forget()
+    later = job(models, folder, tmp_path / "stopped", 9)
+    assert not make(later).was_found
+    assert trace(later).equals(trace(whole))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("# A comment.", "# Another."),
+        ("found", "predicted"),
+        ("FACTOR = 0.5", "FACTOR = 1.0 / 2.0"),
+        ("import jax\n", "import jax\nimport json\n"),
+    ],
+)
+def test_an_edit_that_changes_no_number_is_none(models: OwnModels, folder: Path, tmp_path: Path, edit: Any) -> None:
+    model: Any = edited(models, folder, tmp_path, *edit).model
+    assert model.loss_functions()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("FACTOR = 0.5", "FACTOR = 0.25"),
+        ("** 2", "** 4"),
+        ("linspace(0.0, 1.0, 12)", "linspace(0.0, 2.0, 12)"),
+        ('batch["x"] @', 'jnp.tanh(batch["x"]) @'),
+        ("    return FACTOR", "    found = found if len(found) > 3 else 2.0 * found\n    return FACTOR"),
+        ('params["b"] +', 'jax.lax.stop_gradient(params["b"]) + 0.0 * params["b"] +'),
+    ],
+)
+def test_another_loss_than_the_planned_one_is_refused(
+    models: OwnModels, folder: Path, tmp_path: Path, edit: Any
+) -> None:
+    """Here it was edited while its element was queued."""
+    planned = edited(models, folder, tmp_path, *edit)
+    with pytest.raises(ConfigError) as error:
+        make(planned)
+    assert f"the loss of mine.problem in {tmp_path / 'mine.py'} is another one than was planned" in str(error.value)
+
+
+def test_other_arrays_than_the_planned_ones_are_refused(models: OwnModels, folder: Path, tmp_path: Path) -> None:
+    planned = edited(models, folder, tmp_path, "default_rng(0)", "default_rng(1)")
+    with pytest.raises(ConfigError, match=r"model\.problem: mine\.problem gives other data than when its runs were"):
+        make(planned)
+
+
+def test_a_problem_of_a_session_belongs_to_it(folder: Path, tmp_path: Path) -> None:
+    sys.path.append(str(folder))
+    problem: Any = importlib.import_module("mine").problem()
+    result = lh.llc(
+        problem, lh.samplers.HMC(num_warmup=20), store=tmp_path, budget=lh.Budget(draws=4), num_chains=3, progress=False
+    )
+    assert (tmp_path / "targets" / result.document["target_id"] / result.document["run_id"] / "diagnostics").is_dir()
+    forget()
+    frozen = parse_job(result.document["config"] | {"budget": {"draws": 8}})
+    with pytest.raises(ConfigError, match="this problem was made in a session, and no dotted path leads to it"):
+        make(frozen)
+
+
+def edited(models: OwnModels, folder: Path, other: Path, old: str, new: str) -> Job:
+    """The planned job, whose module has been edited since."""
+    planned = job(models, folder, other / "runs")
+    assert MODULE.count(old) >= 1
+    (other / "mine.py").write_text(MODULE.replace(old, new))
+    config = planned.to_dict()
+    return parse_job({**config, "model": {**config["model"], "folder": str(other)}})
