@@ -75,7 +75,7 @@ def test_rows_that_break_the_contract(loss: Callable[..., Any], sentence: str) -
         ),
         (lambda p, b: {"loss": squares(p, b)}, "got a dict"),
         (lambda p, b: (squares(p, b), b["y"], b["y"]), "got a tuple of 3"),
-        (lambda p, b: squares(p, b).astype(jnp.bfloat16), "needs losses in float32 at least, got bfloat16"),
+        (lambda p, b: squares(p, b).astype(jnp.bfloat16), "loss: needs float32 at least, got bfloat16"),
         (lambda p, b: squares(p, b).astype(int), "needs real floating-point numbers, got int64"),
         (lambda p, b: (squares(p, b), b["x"]), "got (24,) and (24, 2)"),
         (lambda p, b: jax.lax.while_loop(lambda x: x.sum() < 0, jnp.sin, squares(p, b)), "has no gradient: ValueError"),
@@ -164,3 +164,51 @@ def test_what_is_legal_but_worth_a_word() -> None:
 def test_one_row_is_enough() -> None:
     built = problem(data={"x": X[:1], "y": Y[:1]}).built()
     assert built.report["loss"] == pytest.approx((0.5 * X[0].sum() - Y[0]) ** 2)
+
+
+def predictions(params: Any, batch: Any) -> Any:
+    return jnp.stack([batch["x"] @ params["w"], batch["x"][:, 0] + params["b"]], -1)
+
+
+def test_outputs_are_a_function_of_their_own() -> None:
+    """Part of the identity only where they are given, frozen like the loss, and without a word in the loss."""
+    scale = np.ones(1)
+    plain = problem()
+    with_outputs = problem(outputs=lambda p, b: scale * predictions(p, b))
+    scale[:] = 5.0
+    assert with_outputs.model == plain.model
+    found, without = with_outputs.id_content, plain.id_content
+    assert found.keys() - without.keys() == {"outputs"}
+    assert {name: found[name] for name in without} == without
+    assert problem(outputs=predictions).id_content["outputs"] != found["outputs"]
+    w0 = with_outputs.built().w0
+    expected = predictions({"w": w0[1:], "b": w0[0]}, {"x": X.astype(np.float32)[[3, 1]]})
+    narrow = problem(data={"x": X.astype(np.float32), "y": Y}, outputs=predictions)
+    for rows in ([3, 1], [3]):
+        np.testing.assert_allclose(with_outputs.outputs_at(w0, rows), expected[: len(rows)], rtol=1e-6)
+        assert narrow.outputs_at(w0, rows).dtype == np.float64
+    with pytest.raises(ProblemError, match="outputs: this problem has none"):
+        plain.outputs_at(w0, [0])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "sentence"),
+    [
+        (1.0, "outputs: needs a function of params and a batch, got float"),
+        (lambda p, b: predictions(p, b)[0], "outputs: needs to return shape (24, ...), rows first, got (2,)"),
+        (lambda p, b: (predictions(p, b), p["b"]), "outputs: needs to return one array, got a tuple"),
+        (lambda p, b: predictions(p, b).astype(int), "outputs: needs real floating-point numbers, got int64"),
+        (lambda p, b: predictions(p, b).astype(jnp.bfloat16), "outputs: needs float32 at least, got bfloat16"),
+        (lambda p, b: predictions(p, b) + b["z"], "outputs: raised KeyError: 'z'"),
+        (lambda p, b: predictions(p, b) - predictions(p, b).mean(), "outputs: a row's outputs change with the rest"),
+        (lambda p, b: jnp.log(predictions(p, b) + 1), "outputs: need to be finite at w0, got others in rows"),
+        (lambda p, b: predictions(p, b) + np.random.default_rng().normal(), "outputs: two traces of it differ"),
+    ],
+)
+def test_outputs_that_break_the_contract(outputs: Any, sentence: str) -> None:
+    assert sentence in told(outputs=outputs)
+
+
+def test_a_population_has_no_outputs() -> None:
+    said = told(lambda p: (p["w"] ** 2).sum() + p["b"] ** 2, data=None, num_data=9, outputs=predictions)
+    assert said == "outputs: needs rows, but data=None is a population"

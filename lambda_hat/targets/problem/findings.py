@@ -7,7 +7,7 @@ import numpy as np
 from jax.extend import core
 
 from lambda_hat.targets.problem.identity import all_jaxprs
-from lambda_hat.targets.problem.tracing import Shape, UserLoss, default_settings, type_of
+from lambda_hat.targets.problem.tracing import Shape, UserFunction, default_settings, type_of
 
 # What makes zeros of zeros.
 _MOVES = ("broadcast_in_dim", "convert_element_type", "copy", "neg", "reshape", "transpose")
@@ -15,7 +15,7 @@ _MOVES = ("broadcast_in_dim", "convert_element_type", "copy", "neg", "reshape", 
 _MANY_ROWS = 100
 
 
-def ignored(loss: UserLoss, shape: Shape) -> list[str]:
+def ignored(loss: UserFunction, shape: Shape) -> list[str]:
     """The paths of the parameters in which the gradient is 0 whatever they are: unused ones, and those behind a
     ``stop_gradient``. What a jitted part of the loss ignores is not found."""
     coordinates = loss.coordinates

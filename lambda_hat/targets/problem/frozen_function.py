@@ -5,12 +5,12 @@ import itertools
 
 import jax
 
-from lambda_hat.targets.problem.frozen_loss import Kind, blocks
+from lambda_hat.targets.problem.frozen_loss import FrozenLoss, FrozenOutputs, Kind, blocks
 from lambda_hat.targets.problem.given import Given
 from lambda_hat.targets.problem.identity import digest, program_text
 from lambda_hat.targets.problem.parameters import is_floating
 from lambda_hat.targets.problem.row_contract import sizes_looked_at
-from lambda_hat.targets.problem.tracing import Traces, UserLoss, content, freeze, is_size_independent
+from lambda_hat.targets.problem.tracing import Traces, UserFunction, content, freeze, is_size_independent
 
 # Of the traces that tell what a function computes: in double and in single precision.
 _PRECISIONS = (("float64", True), ("float32", False))
@@ -31,7 +31,7 @@ class FrozenFunction:
         ProblemError: it raises, is random, or returns something else than it must.
     """
 
-    def __init__(self, function: UserLoss, given: Given):
+    def __init__(self, function: UserFunction, given: Given):
         self._given = given
         self.traces: Traces = freeze(function, given.shape(self._first_size))
         self.kind: Kind = self._kind()
@@ -68,13 +68,13 @@ class FrozenFunction:
                 jax.ShapeDtypeStruct(const.shape, float_dtype if is_floating(const.dtype) else const.dtype)
                 for const in traces.consts
             )
-            texts.append(program_text(traces.kept[shape], shape, consts))
+            texts.append(program_text(traces.function.name, traces.kept[shape], shape, consts))
         return tuple(texts)
 
     @functools.cached_property
     def is_size_independent(self) -> bool:
         """Whether it computes the same for each row, however many rows there are."""
-        return is_size_independent(self.traces.loss, self.traces.shape)
+        return is_size_independent(self.traces.function, self.traces.shape)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -92,3 +92,13 @@ class FrozenFunction:
         """16 hex digits: what it computes, with the arrays that it closes over; not how it is written."""
         consts = [str(part) for const in self.traces.consts for part in content(const)]
         return digest(self.kind, *self._texts, *consts, *self._given.paths)[:16]
+
+    @functools.cached_property
+    def loss(self) -> FrozenLoss:
+        """As the loss of a target."""
+        return FrozenLoss(self.fingerprint, self.kind, self.traces)
+
+    @functools.cached_property
+    def outputs(self) -> FrozenOutputs:
+        """As the outputs of a network."""
+        return FrozenOutputs(self.fingerprint, self.kind, self.traces)

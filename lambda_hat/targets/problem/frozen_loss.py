@@ -76,8 +76,8 @@ def blocks(num_rows: int, kind: Kind) -> Block:
 
 
 @dataclass(frozen=True, eq=False)
-class FrozenLoss:
-    """The loss of a user's problem: hashable, and equal to any that computes the same.
+class _Frozen:
+    """A function of a user's problem: hashable, and equal to any that computes the same.
 
     Args:
         fingerprint: Of what it computes at the shapes of its arrays.
@@ -91,10 +91,30 @@ class FrozenLoss:
     traces: Traces
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, FrozenLoss) and self.fingerprint == other.fingerprint
+        return isinstance(other, type(self)) and self.fingerprint == other.fingerprint
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
+
+    def results(self, data: OwnData, w: Float[Array, " d"], rows: Sequence[Any]) -> list[Array]:
+        """What the user's function returns of ``rows``."""
+        state = [jnp.asarray(leaf) for leaf in data.state]
+        return self.traces.at(shape_of(w, state, rows))(data.consts, w, state, rows)
+
+    def block_results(self, data: OwnRows, w: Float[Array, " d"], block: Block, index: Any) -> list[Array]:
+        """The same of one block of rows."""
+        start = block.start(index)
+        return self.results(
+            data, w, [jax.lax.dynamic_slice_in_dim(jnp.asarray(leaf), start, block.size) for leaf in data.rows]
+        )
+
+
+class FrozenOutputs(_Frozen):
+    """The outputs of a user's network: ``results`` is one array, rows first."""
+
+
+class FrozenLoss(_Frozen):
+    """The loss of a user's problem."""
 
     def loss(self, data: OwnData, w: Float[Array, " d"]) -> Float[Array, ""]:
         return _over_all_rows(self, data, w)
@@ -116,19 +136,7 @@ class FrozenLoss:
 
     def unravel(self, data: OwnData, w: Float[Array, " d"]) -> PyTree:
         del data
-        return self.traces.loss.coordinates.unravel(w)
-
-    def results(self, data: OwnData, w: Float[Array, " d"], rows: Sequence[Any]) -> list[Array]:
-        """What the user's function returns of ``rows``."""
-        state = [jnp.asarray(leaf) for leaf in data.state]
-        return self.traces.at(shape_of(w, state, rows))(data.consts, w, state, rows)
-
-    def block_results(self, data: OwnRows, w: Float[Array, " d"], block: Block, index: Any) -> list[Array]:
-        """The same of one block of rows."""
-        start = block.start(index)
-        return self.results(
-            data, w, [jax.lax.dynamic_slice_in_dim(jnp.asarray(leaf), start, block.size) for leaf in data.rows]
-        )
+        return self.traces.function.coordinates.unravel(w)
 
     def block_loss(self, data: OwnRows, w: Float[Array, " d"], block: Block, index: Any) -> Float[Array, ""]:
         """What one block adds to L_n."""

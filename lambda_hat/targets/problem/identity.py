@@ -1,6 +1,6 @@
-"""What a loss computes, as text: two losses of one text are one loss, whatever their source looks like.
+"""What a loss, or another function, computes, as text: two of one text are one, whatever their source looks like.
 
-The text is that of the loss and of its gradient in StableHLO, with every array as an argument, lowered for the CPU
+The text is that of the function and of its gradient in StableHLO, with every array as an argument, lowered for the CPU
 under JAX's default settings. Comments, names and formatting are not in it; formulas, constants, helpers in other
 modules and the rules of a ``custom_vjp`` are.
 """
@@ -23,29 +23,29 @@ _CALLBACKS = ("pure_callback", "io_callback", "debug_callback")
 _SYMBOL = re.compile(r"(custom_call )?@([\w.$-]+|\"[^\"]*\")")
 
 
-def program_text(program: Program, shape: Shape, consts: tuple[jax.ShapeDtypeStruct, ...]) -> str:
-    """A program and its gradient as text, with what its text does not show.
+def program_text(name: str, program: Program, shape: Shape, consts: tuple[jax.ShapeDtypeStruct, ...]) -> str:
+    """A program and its gradient as text, with what its text does not show; ``name`` is what errors call it.
 
     Raises:
-        ProblemError: the loss has no gradient, calls Python, or holds a large array in a jitted part.
+        ProblemError: it has no gradient, calls Python, or holds a large array in a jitted part.
     """
 
-    def loss_and_gradient(consts: Any, w: Any, state: Any, rows: Any, cotangent: Any) -> Any:
-        def loss(w: Any) -> tuple[Any, Any]:
-            losses, *weights = program(consts, w, state, rows)
-            return losses, weights
+    def value_and_gradient(consts: Any, w: Any, state: Any, rows: Any, cotangent: Any) -> Any:
+        def first(w: Any) -> tuple[Any, Any]:
+            values, *weights = program(consts, w, state, rows)
+            return values, weights
 
         try:
-            losses, pullback, weights = jax.vjp(loss, w, has_aux=True)
-            return losses, weights, pullback(cotangent)
+            values, pullback, weights = jax.vjp(first, w, has_aux=True)
+            return values, weights, pullback(cotangent)
         except Exception as error:
-            raise ProblemError([f"loss: has no gradient: {told(error)}"]) from error
+            raise ProblemError([f"{name}: has no gradient: {told(error)}"]) from error
 
     with default_settings(is_x64=shape.is_x64):
         cotangent = type_of(program.jaxpr.outvars[0])
-        jitted = jax.jit(loss_and_gradient, keep_unused=True)
+        jitted = jax.jit(value_and_gradient, keep_unused=True)
         traced = jitted.trace(consts, shape.w, shape.state, shape.rows, cotangent)
-        baked = _baked(traced.jaxpr)
+        baked = _baked(name, traced.jaxpr)
         text = traced.lower(lowering_platforms=("cpu",)).as_text()
     return "\n".join([_without_names(text), *(f"{dtype}{shape}{hashed}" for dtype, shape, hashed in baked)])
 
@@ -59,20 +59,23 @@ def digest(*texts: str) -> str:
     return sha.hexdigest()
 
 
-def _baked(closed: core.ClosedJaxpr) -> list[tuple[str, tuple[int, ...], str]]:
+def _baked(name: str, closed: core.ClosedJaxpr) -> list[tuple[str, tuple[int, ...], str]]:
     """The arrays that stay constants of the program: dtype, shape and a hash of the bytes."""
     found: list[tuple[str, tuple[int, ...], str]] = []
     for jaxpr, consts in all_jaxprs(closed.jaxpr, closed.consts):
         for equation in jaxpr.eqns:
             if equation.primitive.name in _CALLBACKS:
                 raise ProblemError(
-                    [f"loss: calls Python as it runs ({equation.primitive.name}), without a gradient; write it in JAX"]
+                    [
+                        f"{name}: calls Python as it runs ({equation.primitive.name}), without a gradient; "
+                        "write it in JAX"
+                    ]
                 )
         for dtype, shape, data in map(content, consts):
             if len(data) > _LARGEST_BAKED:
                 raise ProblemError(
                     [
-                        f"loss: a jitted part of it holds an array {dtype}{list(shape)} of {len(data) / 1e6:.0f} MB, "
+                        f"{name}: a jitted part of it holds an array {dtype}{list(shape)} of {len(data) / 1e6:.0f} MB, "
                         "which each program would copy; pass it as state"
                     ]
                 )

@@ -12,14 +12,15 @@ from jaxtyping import Array, Float, PyTree
 from lambda_hat.config.restriction import free_weights, is_whole
 from lambda_hat.config.schema import Document
 from lambda_hat.targets.base import Built, Target
+from lambda_hat.targets.problem import returned
 from lambda_hat.targets.problem.findings import computes_in_less, ignored, warnings_of
 from lambda_hat.targets.problem.frozen_function import FrozenFunction
 from lambda_hat.targets.problem.frozen_loss import FrozenLoss, OwnData, OwnRows
-from lambda_hat.targets.problem.given import given
+from lambda_hat.targets.problem.given import Given, given
 from lambda_hat.targets.problem.parameters import ProblemError
 from lambda_hat.targets.problem.part import Part, words_of
-from lambda_hat.targets.problem.row_contract import look_at_rows
-from lambda_hat.targets.problem.tracing import UserLoss
+from lambda_hat.targets.problem.row_contract import look_at_outputs, look_at_rows, results_at, some_rows
+from lambda_hat.targets.problem.tracing import UserFunction
 from lambda_hat.targets.random_numbers import row_thresholds
 from lambda_hat.targets.training import Training
 from lambda_hat.targets.w0_report import Depth, report_of
@@ -45,13 +46,15 @@ class Problem:
         data: A pytree of arrays with one leading axis of n rows; None: a population, which needs ``num_data``.
         state: A pytree that is not sampled, such as the statistics of a BatchNorm.
         num_data: n, where it is not the number of rows.
+        outputs: ``outputs(params, batch)``, or with the state as the loss: shape (B, ...), such as logits. It does not
+            change the LLC.
         examine: How closely w0 is looked at: ``full``, ``gradient`` (no Hessian), ``none``; None: what its size allows.
 
     Raises:
         ProblemError: one of these is not what it needs to be, in one sentence.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a part of its own
         self,
         loss: Any,
         params: PyTree,
@@ -59,32 +62,32 @@ class Problem:
         *,
         state: PyTree = None,
         num_data: int | None = None,
+        outputs: Any = None,
         examine: str | None = None,
     ):
-        if not callable(loss):
-            raise ProblemError([f"loss: needs a function of params and a batch, got {type(loss).__name__}"])
         self._given = given(params, data, state)
         self.num_data = _checked_num_data(num_data, self._given.num_rows)
         self._examine, self._masked = examine, (0, 0)
         _depth(examine, self._given.params.w0.size)
-        # A jitted function may keep a trace from before a variable that it reads has changed.
-        function: Any = getattr(loss, "__wrapped__", loss) if isinstance(loss, jax.stages.Wrapped) else loss
-        known = self._given
-        user_loss = UserLoss(function, known.params.coordinates, known.state_tree, known.row_tree)
-        self._loss = FrozenFunction(user_loss, known)
+        self._loss = FrozenFunction(_function("loss", loss, returned.losses, self._given), self._given)
+        self._outputs: FrozenFunction | None = None
+        if outputs is not None:
+            if self._given.num_rows is None:
+                raise ProblemError(["outputs: needs rows, but data=None is a population"])
+            self._outputs = FrozenFunction(_function("outputs", outputs, returned.outputs, self._given), self._given)
 
     @property
     def is_size_independent(self) -> bool:
         """Whether the loss computes the same for each row, however many rows there are."""
         return self._loss.is_size_independent
 
-    @functools.cached_property
+    @property
     def model(self) -> FrozenLoss:
         """The loss of a target. Compiled programs are shared by all that compute the same, whose arrays may differ.
 
         A loss that looks at the number of its rows shares none: it could compute something else for a minibatch.
         """
-        return FrozenLoss(self._loss.fingerprint, self._loss.kind, self._loss.traces)
+        return self._loss.loss
 
     @property
     def loss_id(self) -> str:
@@ -94,7 +97,8 @@ class Problem:
     @functools.cached_property
     def id_content(self) -> Document:
         """All that makes this target another than the next one, as JSON types: arrays by dtype, shape and SHA-256."""
-        return {"loss": self.loss_id, "num_data": self.num_data, **self._given.hashed()}
+        outputs = {} if self._outputs is None else {"outputs": self._outputs.id}
+        return {"loss": self.loss_id, "num_data": self.num_data, **self._given.hashed(), **outputs}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -104,6 +108,21 @@ class Problem:
     def unravel(self, w: Float[Array, " d"] | Float[np.ndarray, " d"]) -> PyTree:
         """The parameters' pytree at the flat ``w``."""
         return self._given.params.coordinates.unravel(jnp.asarray(w))
+
+    def outputs_at(self, w: Float[Array, " d"] | Float[np.ndarray, " d"], rows: Sequence[int]) -> np.ndarray:
+        """The outputs (m, ...) of m rows at the flat ``w``, in float64.
+
+        Raises:
+            ProblemError: the problem has no outputs.
+        """
+        if self._outputs is None:
+            raise ProblemError(["outputs: this problem has none; give Problem(..., outputs=...)"])
+        # One row is evaluated as two, as in a minibatch.
+        chosen = [*rows] * (2 if len(rows) == 1 else 1)
+        with jax.enable_x64(True):
+            data = self._target(self._outputs).data
+            found = results_at(self._outputs.outputs, data, jnp.asarray(w, float), some_rows(data, chosen))
+        return np.asarray(found)[: len(rows)]
 
     def built(self) -> Built:
         """The target: w0 in float64, the arrays, n, and what w0 is.
@@ -139,8 +158,8 @@ class Problem:
 
     def _check(self) -> tuple[Target, OwnData]:
         self._refuse_ignored()
-        data = self._given.data(self._loss.traces.consts)
-        target = Target(jnp.asarray(self._given.params.w0), data, self.model, self.num_data).astype("float64")
+        self._check_outputs()
+        data, target = self._given.data(self._loss.traces.consts), self._target(self._loss)
         rows = look_at_rows(self.model, target.data, target.w0, is_coarse=self._is_coarse)
         if rows.weights is None or not isinstance(data, OwnRows):
             return target, data
@@ -165,8 +184,20 @@ class Problem:
         report["notes"] = self._notes()
         return Built(np.asarray(target.w0), data, self.num_data, report)
 
+    def _target(self, function: FrozenFunction) -> Target:
+        """In float64, with the data set of ``function``, before its rows have weights."""
+        data = self._given.data(function.traces.consts)
+        return Target(jnp.asarray(self._given.params.w0), data, self.model, self.num_data).astype("float64")
+
+    def _check_outputs(self) -> None:
+        if self._outputs is None:
+            return
+        target = self._target(self._outputs)
+        is_coarse = computes_in_less(self._outputs.traces.first)
+        look_at_outputs(self._outputs.outputs, target.data, target.w0, is_coarse=is_coarse)
+
     def _refuse_ignored(self) -> None:
-        paths = ignored(self._loss.traces.loss, self._loss.traces.shape)
+        paths = ignored(self._loss.traces.function, self._loss.traces.shape)
         if paths:
             raise ProblemError(
                 [f"{path}: the loss does not depend on it; leave it out, or put it in state" for path in paths]
@@ -192,6 +223,15 @@ class Problem:
                 "the loss looks at the number of its rows: its compiled programs are not shared with other problems"
             )
         return notes
+
+
+def _function(name: str, function: Any, read: Any, known: Given) -> UserFunction:
+    """The user's function that was given as the argument ``name``."""
+    if not callable(function):
+        raise ProblemError([f"{name}: needs a function of params and a batch, got {type(function).__name__}"])
+    # A jitted function may keep a trace from before a variable that it reads has changed.
+    plain: Any = getattr(function, "__wrapped__", function) if isinstance(function, jax.stages.Wrapped) else function
+    return UserFunction(name, plain, read, known.params.coordinates, known.state_tree, known.row_tree)
 
 
 def _checked_num_data(num_data: int | None, num_rows: int | None) -> int:

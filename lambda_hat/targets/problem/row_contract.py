@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from lambda_hat.targets.problem.frozen_loss import Block, FrozenLoss, Kind, OwnPopulation, OwnRows, blocks
+from lambda_hat.targets.problem.frozen_loss import (
+    Block,
+    FrozenLoss,
+    FrozenOutputs,
+    Kind,
+    OwnPopulation,
+    OwnRows,
+    blocks,
+)
 from lambda_hat.targets.problem.parameters import ProblemError
 
 # Rows that are evaluated beside strangers.
@@ -42,7 +50,7 @@ def look_at_rows(
         ProblemError: they do not, in one sentence.
     """
     if isinstance(data, OwnPopulation):
-        values = np.asarray(_results(model, data, w0, ()))
+        values = np.asarray(results_at(model, data, w0, ()))
         _check_finite(values.reshape(1), None)
         return AllRows(values.reshape(1), None)
     found = _all_rows(model, data, w0)
@@ -57,6 +65,50 @@ def look_at_rows(
     else:
         _check_rows(model, data, w0, found, tolerance)
     return found
+
+
+def look_at_outputs(model: FrozenOutputs, data: OwnRows, w0: Float[Array, " d"], *, is_coarse: bool) -> None:
+    """Refuse outputs that are not finite at w0, or that change with the rest of their batch.
+
+    Args:
+        model: The outputs.
+        data: Their arrays, float64, on the device.
+        w0: Flat, float64.
+        is_coarse: Whether they are computed in less than float64.
+
+    Raises:
+        ProblemError: in one sentence.
+    """
+    n = len(data.rows[0])
+    sets = _few_rows(n) if _half(n, "rows") else []
+    block, wanted = blocks(n, "rows"), np.unique(np.concatenate([*sets, [0]])).astype(int)
+    bad: list[int] = []
+    kept: dict[int, np.ndarray] = {}
+    scale = 0.0
+    for index in range(block.count):
+        first, outputs = int(block.start(index)), np.asarray(_block(model, block, data, w0, index)[0])
+        is_finite = np.isfinite(outputs.reshape(len(outputs), -1)).all(1)
+        bad += (first + np.flatnonzero(~is_finite)).tolist()
+        kept |= {row: outputs[row - first] for row in wanted.tolist() if first <= row < first + len(outputs)}
+        scale = max(scale, float(np.abs(outputs).max(initial=0.0)))
+    if bad:
+        raise ProblemError([f"outputs: need to be finite at w0, got others in {_rows(np.unique(bad))} of {n}"])
+    for indices in sets:
+        outputs = np.asarray(results_at(model, data, w0, some_rows(data, indices)))
+        apart = np.abs(outputs - np.stack([kept[row] for row in indices])).max(initial=0.0)
+        if apart > (_COARSE_ROUNDING if is_coarse else _ROUNDING) * scale:
+            raise ProblemError(
+                [
+                    "outputs: a row's outputs change with the rest of its batch; BatchNorm in train mode and dropout, "
+                    "even with a fixed key, do that: evaluate the network in eval mode"
+                ]
+            )
+
+
+def _few_rows(num_rows: int) -> list[list[int]]:
+    """The rows that are evaluated beside others: the first few, and the first of them in reverse beside the last."""
+    half = _half(num_rows, "rows")
+    return [[*range(2 * half)], [*range(half - 1, -1, -1), *range(num_rows - half, num_rows)]]
 
 
 def sizes_looked_at(num_rows: int, kind: Kind) -> tuple[int, ...]:
@@ -83,12 +135,14 @@ def _all_rows(model: FrozenLoss, data: OwnRows, w0: Float[Array, " d"]) -> AllRo
 
 
 @functools.partial(jax.jit, static_argnames=("model", "block"))
-def _block(model: FrozenLoss, block: Block, data: OwnRows, w0: Float[Array, " d"], index: Any) -> list[Array]:
+def _block(
+    model: FrozenLoss | FrozenOutputs, block: Block, data: OwnRows, w0: Float[Array, " d"], index: Any
+) -> list[Array]:
     return model.block_results(data, w0, block, index)
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _results(model: FrozenLoss, data: Any, w0: Float[Array, " d"], rows: Sequence[Any]) -> Array:
+def results_at(model: FrozenLoss | FrozenOutputs, data: Any, w0: Float[Array, " d"], rows: Sequence[Any]) -> Array:
     return model.results(data, w0, rows)[0]
 
 
@@ -98,7 +152,7 @@ def _slope_of_weights(model: FrozenLoss, data: OwnRows, w0: Float[Array, " d"], 
     return jnp.abs(jax.grad(lambda w: model.results(data, w, rows)[1].sum())(w0)).max()
 
 
-def _some(data: OwnRows, indices: Sequence[int] | range) -> list[Shaped[Array, "m ..."]]:
+def some_rows(data: OwnRows, indices: Sequence[int] | range) -> list[Shaped[Array, "m ..."]]:
     return [jnp.asarray(leaf)[np.array(indices)] for leaf in data.rows]
 
 
@@ -128,7 +182,7 @@ def _check_weights(model: FrozenLoss, data: OwnRows, w0: Float[Array, " d"], wei
         raise ProblemError([f"loss: weights need to be finite and not negative, got {weights[bad[0]]} in {_rows(bad)}"])
     if not weights.any():
         raise ProblemError(["loss: the weights of all rows are 0, which leaves nothing to average"])
-    if float(_slope_of_weights(model, data, w0, _some(data, range(min(_FEW, len(weights)))))) > 0:
+    if float(_slope_of_weights(model, data, w0, some_rows(data, range(min(_FEW, len(weights)))))) > 0:
         raise ProblemError(
             ["loss: weights depend on params, but L = sum(w l) / sum(w) needs fixed ones; stop_gradient is not enough"]
         )
@@ -137,11 +191,9 @@ def _check_weights(model: FrozenLoss, data: OwnRows, w0: Float[Array, " d"], wei
 def _check_rows(model: FrozenLoss, data: OwnRows, w0: Float[Array, " d"], found: AllRows, tolerance: float) -> None:
     """The losses of a few rows, in another order and beside others, against those of the pass over all rows."""
     n = len(found.losses)
-    half = _half(n, model.kind)
-    sets = [[*range(2 * half)], [*range(half - 1, -1, -1), *range(n - half, n)]]
     scale = np.abs(found.losses).max()
-    for indices in sets:
-        losses = np.asarray(_results(model, data, w0, _some(data, indices)))
+    for indices in _few_rows(n):
+        losses = np.asarray(results_at(model, data, w0, some_rows(data, indices)))
         expected = found.losses[indices]
         if np.abs(losses - expected).max() > tolerance * scale:
             raise ProblemError([_why_rows_differ(losses, expected, blocks(n, model.kind).size)])
@@ -164,8 +216,10 @@ def _why_rows_differ(losses: np.ndarray, expected: np.ndarray, size: int) -> str
 def _check_mean(model: FrozenLoss, data: OwnRows, w0: Float[Array, " d"], tolerance: float) -> None:
     """That a scalar is the mean over its batch: the mean of its values on the two halves."""
     half = _half(len(data.rows[0]), model.kind)
-    whole = float(_results(model, data, w0, _some(data, range(2 * half))))
-    halves = [float(_results(model, data, w0, _some(data, part))) for part in (range(half), range(half, 2 * half))]
+    whole = float(results_at(model, data, w0, some_rows(data, range(2 * half))))
+    halves = [
+        float(results_at(model, data, w0, some_rows(data, part))) for part in (range(half), range(half, 2 * half))
+    ]
     mean = sum(halves) / 2
     if abs(whole - mean) <= tolerance * max(map(abs, halves)):
         return

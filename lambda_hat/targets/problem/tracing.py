@@ -1,4 +1,4 @@
-"""A user's loss as jaxprs, one for each shape it is used at. What runs is the jaxpr, never the function again."""
+"""A user's function as jaxprs, one for each shape it is used at. What runs is the jaxpr, never the function again."""
 
 import contextlib
 import dataclasses
@@ -42,19 +42,22 @@ def shape_of(w: Any, state: Sequence[Any], rows: Sequence[Any]) -> Shape:
     return Shape(one(w), tuple(map(one, state)), tuple(map(one, rows)), is_x64)
 
 
-class UserLoss(NamedTuple):
-    """A user's function, and how its arguments are made of flat arrays.
+class UserFunction(NamedTuple):
+    """A function of the user's, and how its arguments are made of flat arrays.
 
-    state: None where it takes none. rows: None for a population, whose function takes no batch.
+    name: Of the argument that it was given as. read: looks at what it returned of some rows (None: a population), and
+    gives it as arrays. state: None where it takes none. rows: None for a population, whose function takes no batch.
     """
 
+    name: str
     function: Callable[..., Any]
+    read: Callable[[Any, Any], tuple[Array, ...]]
     coordinates: Coordinates
     state: Structure | None
     rows: Structure | None
 
     def __call__(self, w: Any, state: Sequence[Any], rows: Sequence[Any]) -> tuple[Array, ...]:
-        """The loss: of each row, these and the rows' weights, or one number for all."""
+        """What ``read`` makes of the function's value."""
         return self.of_tree(self.coordinates.unravel(w), state, rows)
 
     def of_tree(self, params: Any, state: Sequence[Any], rows: Sequence[Any]) -> tuple[Array, ...]:
@@ -69,8 +72,8 @@ class UserLoss(NamedTuple):
         except jax.errors.InconclusiveDimensionOperation:
             raise
         except Exception as error:
-            raise ProblemError([f"loss: raised {told(error)}"]) from error
-        return _results(value, rows[0].shape[0] if rows else None)
+            raise ProblemError([f"{self.name}: raised {told(error)}"]) from error
+        return self.read(value, rows[0].shape[0] if rows else None)
 
 
 @contextlib.contextmanager
@@ -88,12 +91,12 @@ def default_settings(*, is_x64: bool) -> Iterator[None]:
         yield
 
 
-def trace(loss: UserLoss, shape: Shape) -> core.ClosedJaxpr:
-    """The jaxpr of the loss: (w, *state, *rows) to its results; ``consts`` are the arrays that it closes over."""
+def trace(function: UserFunction, shape: Shape) -> core.ClosedJaxpr:
+    """The jaxpr of the function: (w, *state, *rows) to its results; ``consts`` are the arrays that it closes over."""
     with default_settings(is_x64=shape.is_x64), warnings.catch_warnings():
         # A float64 array that the function closes over is rounded, as it must be in a float32 run.
         warnings.filterwarnings("ignore", "Explicitly requested dtype", UserWarning)
-        return jax.make_jaxpr(loss)(shape.w, shape.state, shape.rows)
+        return jax.make_jaxpr(function)(shape.w, shape.state, shape.rows)
 
 
 class Program(NamedTuple):
@@ -118,18 +121,18 @@ class Program(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Traces:
-    """The traces of one loss. One of another shape is made when it is first asked for, after a look that the function
+    """The traces of a function. One of another shape is made when it is first asked for, after a look that it
     is still the one that was frozen.
 
     Args:
-        loss: The user's function.
+        function: The user's.
         shape: Of the first trace, in float64.
         first: The first trace.
         consts: Copies of the arrays that the function closes over.
         kept: The programs so far.
     """
 
-    loss: UserLoss
+    function: UserFunction
     shape: Shape
     first: core.ClosedJaxpr
     consts: tuple[np.ndarray, ...]
@@ -139,21 +142,24 @@ class Traces:
         """The program of this shape.
 
         Raises:
-            ProblemError: the loss raises, or is no longer what it was.
+            ProblemError: the function raises, or is no longer what it was.
         """
         if shape not in self.kept:
-            if not is_same(trace(self.loss, self.shape), self.first):
+            if not is_same(trace(self.function, self.shape), self.first):
                 raise ProblemError(
-                    ["loss: has changed since its Problem was made (a variable that it reads); make the Problem again"]
+                    [
+                        f"{self.function.name}: has changed since its Problem was made (a variable that it reads); "
+                        "make the Problem again"
+                    ]
                 )
             self.add(shape)
         return self.kept[shape]
 
     def add(self, shape: Shape) -> None:
-        """Traces the loss at ``shape``, without that look, unless it is already."""
+        """Traces the function at ``shape``, without that look, unless it is already."""
         if shape in self.kept:
             return
-        closed = trace(self.loss, shape)
+        closed = trace(self.function, shape)
         sources = tuple(self._source(order, const) for order, const in enumerate(closed.consts))
         self.kept[shape] = Program(closed.jaxpr, sources)
 
@@ -163,28 +169,28 @@ class Traces:
         return next((index for index in orders if _is_same_array(self.consts[index], const)), const)
 
 
-def freeze(loss: UserLoss, shape: Shape) -> Traces:
-    """The loss, traced twice at ``shape``.
+def freeze(function: UserFunction, shape: Shape) -> Traces:
+    """The function, traced twice at ``shape``.
 
     Raises:
-        ProblemError: it raises, returns what is no loss, or the two traces differ.
+        ProblemError: it raises, returns what it must not, or the two traces differ.
     """
-    first = trace(loss, shape)
-    if not is_same(trace(loss, shape), first):
+    first = trace(function, shape)
+    if not is_same(trace(function, shape), first):
         raise ProblemError(
             [
-                "loss: two traces of it differ, so it draws random numbers while it is traced; "
+                f"{function.name}: two traces of it differ, so it draws random numbers while it is traced; "
                 "take numpy.random and fresh PRNG keys out of it"
             ]
         )
     consts = tuple(np.array(const) for const in first.consts if not _is_key(const))
-    traces = Traces(loss, shape, first, consts, {})
+    traces = Traces(function, shape, first, consts, {})
     traces.add(shape)
     return traces
 
 
-def is_size_independent(loss: UserLoss, shape: Shape) -> bool:
-    """Whether the loss and its gradient can be traced for an unknown number of rows: then nothing in it depends on
+def is_size_independent(function: UserFunction, shape: Shape) -> bool:
+    """Whether the function and its gradient can be traced for an unknown number of rows: then nothing in it depends on
     that number."""
     if not shape.rows:
         return True
@@ -192,7 +198,7 @@ def is_size_independent(loss: UserLoss, shape: Shape) -> bool:
     rows = tuple(jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype) for leaf in shape.rows)
 
     def gradient(w: Any, state: Any, rows: Any) -> Any:
-        losses, pullback = jax.vjp(lambda w: loss(w, state, rows)[0], w)
+        losses, pullback = jax.vjp(lambda w: function(w, state, rows)[0], w)
         return pullback(losses)
 
     try:
@@ -237,34 +243,6 @@ def _is_same_array(kept: np.ndarray, const: Any) -> bool:
     if _is_key(const) or kept.shape != const.shape:
         return False
     return kept.astype(const.dtype).tobytes() == np.asarray(const).tobytes()
-
-
-def _results(value: Any, num_rows: Any) -> tuple[Array, ...]:
-    """What the user's function returned, after a look that it is a loss of ``num_rows`` rows (None: a population)."""
-    parts = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(part, jax.Array | np.ndarray | np.generic | float) for part in parts) or len(parts) > 2:
-        got = f"a tuple of {len(parts)}" if len(parts) != 1 else f"a {type(parts[0]).__name__}"
-        raise ProblemError([f"loss: needs to return one loss a row, or (losses, weights), got {got}"])
-    losses, *weights = map(jnp.asarray, parts)
-    if not jnp.issubdtype(losses.dtype, jnp.floating):
-        raise ProblemError([f"loss: needs real floating-point numbers, got {losses.dtype}"])
-    if losses.dtype.itemsize < 4:
-        raise ProblemError(
-            [
-                f"loss: needs losses in float32 at least, got {losses.dtype}, whose rounding exceeds what an LLC is "
-                "made of; take the logits to float32 first: logits.astype(jnp.float32)"
-            ]
-        )
-    # Masks are truth values or counts.
-    results = (losses, *(weight.astype(losses.dtype) for weight in weights))
-    shapes = [array.shape for array in results]
-    fits = shapes == [()] or (num_rows is not None and all(shape == (num_rows,) for shape in shapes))
-    if not fits:
-        needed = (
-            "one number, shape ()" if num_rows is None else f"shape ({num_rows},), one loss a row, or () for a mean"
-        )
-        raise ProblemError([f"loss: needs to return {needed}, got {' and '.join(map(str, shapes))}"])
-    return results
 
 
 def told(error: Exception) -> str:
