@@ -103,9 +103,10 @@ def _gradient_warnings(report: Document, num_data: int, training: Training) -> l
     lowering = (nbeta * norm) ** 2 * (stiffness + 1.0) / (2 * stiffness**2)
     if not norm > training.gradient_tolerance or lowering <= _HARMLESS * report["dim"] / 2:
         return []
-    way_out = (
-        "it was set, not trained" if report["training"] is None else "raise training.steps or training.polish_steps"
-    )
+    way_out = "it was set, not trained"
+    if report["training"] is not None:
+        is_own = "moved" in report["training"]
+        way_out = "the polish went no further" if is_own else "raise training.steps or training.polish_steps"
     return [
         f"w0 is no minimum: the gradient there has norm {norm:.2g}, which at beta = 1 / log n and gamma = 1 can lower "
         f"the LLC by up to {lowering:.2g}; {way_out}"

@@ -130,6 +130,7 @@ def test_parameters_that_cannot_be_sampled(leaf: Any, sentence: str) -> None:
         ({"data": {"x": X, "y": Y, "name": "mine"}}, "data/name: needs an array of numbers, got a str"),
         ({"data": None}, "num_data: data=None is a population, which needs num_data=n"),
         ({"num_data": 0}, "num_data: needs a positive whole number, got 0"),
+        ({"polish": "adam"}, "polish: needs 'lbfgs' or None, got 'adam'"),
         ({"examine": "deep"}, "examine: needs full, gradient, none or None, got 'deep'"),
     ],
 )

@@ -41,11 +41,11 @@ class Part:
         Raises:
             ProblemError: the loss does not keep its contract at w0.
         """
-        whole, data = self.whole.checked
+        found = self.whole.checked
         with jax.enable_x64(True):
-            target = restricted(whole, self.free, self.whole.shapes)
+            target = restricted(found.target, self.free, self.whole.shapes)
         frozen, places = (tuple(map(np.asarray, arrays)) for arrays in (target.data.frozen, target.data.places))
-        return self.whole.described(target, Restricted(whole=data, frozen=frozen, places=places))
+        return self.whole.described(target, Restricted(whole=found.data, frozen=frozen, places=places))
 
 
 def words_of(restrict: Sequence[str] | PyTree, shapes: Mapping[str, Shape]) -> Sequence[str]:

@@ -13,15 +13,15 @@ from lambda_hat.config.restriction import free_weights, is_whole
 from lambda_hat.config.schema import Document
 from lambda_hat.targets.base import Built, Target
 from lambda_hat.targets.problem import returned
+from lambda_hat.targets.problem.checked import Checked, polished, weighted
 from lambda_hat.targets.problem.findings import computes_in_less, ignored, warnings_of
 from lambda_hat.targets.problem.frozen_function import FrozenFunction
-from lambda_hat.targets.problem.frozen_loss import FrozenLoss, OwnData, OwnRows
+from lambda_hat.targets.problem.frozen_loss import FrozenLoss
 from lambda_hat.targets.problem.given import Given, given
 from lambda_hat.targets.problem.parameters import ProblemError
 from lambda_hat.targets.problem.part import Part, words_of
 from lambda_hat.targets.problem.row_contract import look_at_outputs, look_at_rows, results_at, some_rows
 from lambda_hat.targets.problem.tracing import UserFunction
-from lambda_hat.targets.random_numbers import row_thresholds
 from lambda_hat.targets.training import Training
 from lambda_hat.targets.w0_report import Depth, report_of
 
@@ -42,12 +42,13 @@ class Problem:
         loss: ``loss(params, batch)``, or ``loss(params, state, batch)`` with a state, in JAX: the losses of the batch's
             rows, shape (B,); or (losses, weights), whose L_n is sum w l / sum w over all rows; or the batch's mean.
             Of a population ``loss(params)`` or ``loss(params, state)``: one number.
-        params: A pytree of floating-point arrays: w0, as it is.
+        params: A pytree of floating-point arrays: w0, as it is unless ``polish`` is set.
         data: A pytree of arrays with one leading axis of n rows; None: a population, which needs ``num_data``.
         state: A pytree that is not sampled, such as the statistics of a BatchNorm.
         num_data: n, where it is not the number of rows.
         outputs: ``outputs(params, batch)``, or with the state as the loss: shape (B, ...), such as logits. It does not
             change the LLC.
+        polish: ``lbfgs`` moves w0 to a minimum of L_n nearby, before anything else is done with it; None: w0 is params.
         examine: How closely w0 is looked at: ``full``, ``gradient`` (no Hessian), ``none``; None: what its size allows.
 
     Raises:
@@ -63,11 +64,14 @@ class Problem:
         state: PyTree = None,
         num_data: int | None = None,
         outputs: Any = None,
+        polish: str | None = None,
         examine: str | None = None,
     ):
         self._given = given(params, data, state)
         self.num_data = _checked_num_data(num_data, self._given.num_rows)
-        self._examine, self._masked = examine, (0, 0)
+        if polish not in (None, "lbfgs"):
+            raise ProblemError([f"polish: needs 'lbfgs' or None, got {polish!r}"])
+        self._examine, self._polish = examine, polish
         _depth(examine, self._given.params.w0.size)
         self._loss = FrozenFunction(_function("loss", loss, returned.losses, self._given), self._given)
         self._outputs: FrozenFunction | None = None
@@ -97,8 +101,10 @@ class Problem:
     @functools.cached_property
     def id_content(self) -> Document:
         """All that makes this target another than the next one, as JSON types: arrays by dtype, shape and SHA-256."""
-        outputs = {} if self._outputs is None else {"outputs": self._outputs.id}
-        return {"loss": self.loss_id, "num_data": self.num_data, **self._given.hashed(), **outputs}
+        content = {"loss": self.loss_id, "num_data": self.num_data, **self._given.hashed()}
+        if self._outputs is not None:
+            content["outputs"] = self._outputs.id
+        return content if self._polish is None else {**content, "polish": self._polish}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -148,27 +154,21 @@ class Problem:
 
     @functools.cached_property
     def _built(self) -> Built:
-        return self.described(*self.checked)
+        return self.described(self.checked.target, self.checked.data)
 
     @functools.cached_property
-    def checked(self) -> tuple[Target, OwnData]:
+    def checked(self) -> Checked:
         """The target in float64, once the loss has kept its contract at w0, and its data as given."""
         with jax.enable_x64(True):
-            return self._check()
+            found = self._check()
+            return found if self._polish is None else polished(found)
 
-    def _check(self) -> tuple[Target, OwnData]:
+    def _check(self) -> Checked:
         self._refuse_ignored()
         self._check_outputs()
         data, target = self._given.data(self._loss.traces.consts), self._target(self._loss)
         rows = look_at_rows(self.model, target.data, target.w0, is_coarse=self._is_coarse)
-        if rows.weights is None or not isinstance(data, OwnRows):
-            return target, data
-        self._masked = int((rows.weights == 0).sum()), len(rows.weights)
-        shares = rows.weights.astype(np.float64) / rows.weights.sum(dtype=np.float64)
-        data = OwnRows(
-            rows=data.rows, state=data.state, consts=data.consts, shares=shares, thresholds=row_thresholds(shares)
-        )
-        return Target(target.w0, data, self.model, self.num_data).astype("float64"), data
+        return weighted(target, data, rows.weights)
 
     def described(self, target: Target, data: Any) -> Built:
         """A target of this loss, all weights or some, with what its w0 is.
@@ -178,7 +178,7 @@ class Problem:
             data: Its data on the host.
         """
         with jax.enable_x64(True):
-            report = report_of(target, _AS_GIVEN, None, _depth(self._examine, target.dim))
+            report = report_of(target, _AS_GIVEN, self.checked.training, _depth(self._examine, target.dim))
         report["parameters"] = {path: list(shape) for path, shape in self.shapes.items()}
         report["warnings"] += warnings_of(self._loss.traces.first, self.num_data)
         report["notes"] = self._notes()
@@ -211,13 +211,18 @@ class Problem:
         params = self._given.params
         notes: list[str] = []
         narrow = sorted(set(params.dtypes) - {"float64"})
-        if narrow:
+        if self.checked.training is not None:
+            notes.append(
+                "w0 was polished: {polish_steps} steps of L-BFGS took |grad| from {gradient_norm:.2g} to "
+                "{polished_gradient_norm:.2g}, and w0 {moved:.2g} away".format(**self.checked.training)
+            )
+        elif narrow:
             notes.append(f"params are {' and '.join(narrow)}: w0 has no more digits, in a float64 run either")
         if self._is_coarse:
             notes.append("the loss computes in float32 or less inside: sampler.dtype=float64 gains nothing")
         notes += [f"{paths} are one array, but are sampled as several: nothing ties them" for paths in params.tied]
-        if self._masked[0]:
-            notes.append("{} of {} rows have weight 0".format(*self._masked))
+        if self.checked.num_masked:
+            notes.append(f"{self.checked.num_masked} of {self._given.num_rows} rows have weight 0")
         if not self.is_size_independent:
             notes.append(
                 "the loss looks at the number of its rows: its compiled programs are not shared with other problems"
