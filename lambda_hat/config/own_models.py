@@ -15,7 +15,7 @@ from lambda_hat.config.override_values import Config
 from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.config.user_module import import_path
 
-OWN = "lambda_hat.targets.own.Own"
+OWN = "lambda_hat.targets.problem.own.Own"
 _CHILD = "lambda_hat.run.planned_problem"
 
 
@@ -45,7 +45,7 @@ class OwnModels:
         if "faults" in answer:
             raise ConfigError(answer["faults"])
         data, n = config.get("data"), answer["num_data"]
-        if not isinstance(data, Mapping) or data.get("_target_") != "lambda_hat.targets.own.GivenData":
+        if not isinstance(data, Mapping) or data.get("_target_") != "lambda_hat.targets.problem.own.GivenData":
             return {**config, "model": {**config["model"], **answer["model"]}}
         if data.get("n") not in (None, n):
             raise ConfigError([f"data.n: the problem has n = {n}, got {data['n']}; leave it out"])

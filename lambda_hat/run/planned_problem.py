@@ -13,8 +13,8 @@ from lambda_hat.config.job import canonical
 from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.config.user_module import user_function
 from lambda_hat.run.progress import PlainReporter
-from lambda_hat.targets.own import content_of, facts_of, problem_of
 from lambda_hat.targets.problem import Problem
+from lambda_hat.targets.problem.own import content_of, facts_of, problem_of
 from lambda_hat.targets.problem.tracing import told
 
 

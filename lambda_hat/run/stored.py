@@ -12,8 +12,8 @@ from lambda_hat.run.signals import Interrupted
 from lambda_hat.samplers.base import sampler_of
 from lambda_hat.store.layout import Store, StoreError
 from lambda_hat.store.trace_file import read_trace_file
-from lambda_hat.targets.own import GivenData, GivenTeacher, GivenTraining, Own
 from lambda_hat.targets.problem import Problem
+from lambda_hat.targets.problem.own import GivenData, GivenTeacher, GivenTraining, Own
 
 
 def job_of(problem: Problem, settings: Settings, root: str) -> Job:

@@ -105,7 +105,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(problem: object, folder: Path, **args: Any) -> dict[str, Any]:
     given = {
-        name: {"_target_": f"lambda_hat.targets.own.Given{name.title()}"} for name in ("data", "teacher", "training")
+        name: {"_target_": f"lambda_hat.targets.problem.own.Given{name.title()}"}
+        for name in ("data", "teacher", "training")
     }
     model = {"_target_": OWN, "problem": problem, "args": args, "folder": str(folder)}
     return {**job_config(folder / "runs", sampler=HMC), **given, "model": model}
@@ -185,9 +186,15 @@ def test_a_frozen_config_is_the_job_without_asking_again(models: OwnModels, fold
     ("change", "sentence"),
     [
         ({"data": {"_target_": "lambda_hat.targets.data.Population", "n": 12}}, "data: model=own brings its own"),
-        ({"data": {"_target_": "lambda_hat.targets.own.GivenData", "n": 7}}, "data.n: the problem has n = 12, got 7"),
+        (
+            {"data": {"_target_": "lambda_hat.targets.problem.own.GivenData", "n": 7}},
+            "data.n: the problem has n = 12, got 7",
+        ),
         ({"teacher": {"_target_": "lambda_hat.targets.mlp.Teacher"}}, "teacher: model=own brings its own"),
-        ({"training": {"_target_": "lambda_hat.targets.own.GivenTraining", "steps": 5}}, "training.steps: no such key"),
+        (
+            {"training": {"_target_": "lambda_hat.targets.problem.own.GivenTraining", "steps": 5}},
+            "training.steps: no such key",
+        ),
     ],
 )
 def test_other_groups_are_left_alone(models: OwnModels, folder: Path, change: dict[str, Any], sentence: str) -> None:

@@ -15,7 +15,7 @@ from lambda_hat.config.schema import ConfigError
 from lambda_hat.run.loop import Outcome, execute
 from lambda_hat.store.housekeeping.verify import verify
 from lambda_hat.store.layout import Store
-from lambda_hat.targets import own as own_targets
+from lambda_hat.targets.problem import own as own_targets
 from tests.jobs import HMC, job_config
 
 LOSS = '''
@@ -75,7 +75,8 @@ def forget() -> None:
 
 def job(models: OwnModels, folder: Path, root: Path | None = None, draws: int = 6, **posterior: Any) -> Job:
     given = {
-        name: {"_target_": f"lambda_hat.targets.own.Given{name.title()}"} for name in ("data", "teacher", "training")
+        name: {"_target_": f"lambda_hat.targets.problem.own.Given{name.title()}"}
+        for name in ("data", "teacher", "training")
     }
     config = job_config(root or folder / "runs", sampler=HMC, budget={"draws": draws})
     model = {"_target_": OWN, "problem": "mine.problem", "args": {}, "folder": str(folder)}

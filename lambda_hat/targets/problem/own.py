@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Any
 
 import jax
@@ -39,12 +39,16 @@ class Content:
         params: SHA-256 over paths, dtypes, shapes and bytes of the parameters.
         state: The same of the state.
         data: The same of the data.
+        outputs: What the outputs compute, where there are any.
+        polish: How w0 was moved from the parameters, where it was.
     """
 
     loss: str
     params: str
     state: str
     data: str
+    outputs: str | None = None
+    polish: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -64,7 +68,7 @@ class Facts:
     file: str | None = None
 
 
-@schema("lambda_hat.targets.own.Own")
+@schema("lambda_hat.targets.problem.own.Own")
 class Own:
     """A problem of one's own: ``problem(**args)`` returns a :class:`lambda_hat.Problem` (docs/own_models.md).
 
@@ -125,7 +129,8 @@ class Own:
         """The target, which is refused where it is another than the one planned."""
         problem = self._found()
         found, planned = content_of(problem), self.content
-        others = [name for name in ("params", "state", "data") if getattr(found, name) != getattr(planned, name)]
+        names = [f.name for f in fields(Content) if f.name != "loss"]
+        others = [name for name in names if getattr(found, name) != getattr(planned, name)]
         if others:
             raise ConfigError(
                 [
@@ -179,7 +184,7 @@ class Own:
         return problem
 
 
-@schema("lambda_hat.targets.own.GivenData")
+@schema("lambda_hat.targets.problem.own.GivenData")
 class GivenData:
     """The data that a problem brings.
 
@@ -199,7 +204,7 @@ class GivenData:
         return {}
 
 
-@schema("lambda_hat.targets.own.GivenTeacher")
+@schema("lambda_hat.targets.problem.own.GivenTeacher")
 class GivenTeacher:
     """No teacher: a problem brings its data."""
 
@@ -209,7 +214,7 @@ class GivenTeacher:
         return
 
 
-@schema("lambda_hat.targets.own.GivenTraining")
+@schema("lambda_hat.targets.problem.own.GivenTraining")
 class GivenTraining:
     """No training: a problem brings its w0."""
 
@@ -247,7 +252,7 @@ def content_of(problem: Problem) -> Content:
     """What identifies a problem."""
     found = problem.id_content
     parts = {name: _digest(found[name]) for name in ("params", "state", "data")}
-    return Content(loss=problem.loss_id, **parts)
+    return Content(loss=problem.loss_id, **parts, outputs=found.get("outputs"), polish=found.get("polish"))
 
 
 def facts_of(problem: Problem, file: str | None = None) -> Facts:
