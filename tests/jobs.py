@@ -48,6 +48,13 @@ def job_config(root: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
+def own_nodes(problem: object, folder: Path, **args: Any) -> dict[str, Any]:
+    """What ``model=own`` sets of a job: the function ``problem``, whose module is in ``folder``, and its arguments."""
+    own = "lambda_hat.targets.problem.own"
+    given = {name: {"_target_": f"{own}.Given{name.title()}"} for name in ("data", "teacher", "training")}
+    return {"model": {"_target_": f"{own}.Own", "problem": problem, "args": args, "folder": str(folder)}, **given}
+
+
 def make_job(root: Path, **changes: Any) -> Job:
     """The validated job of :func:`job_config`."""
     return parse_job(job_config(root, **changes))

@@ -10,9 +10,9 @@ import pytest
 
 from lambda_hat.config import own_models
 from lambda_hat.config.job import Job, identity_of, parse_job
-from lambda_hat.config.own_models import OWN, OwnModels
+from lambda_hat.config.own_models import OwnModels
 from lambda_hat.config.schema import ConfigError
-from tests.jobs import HMC, job_config
+from tests.jobs import HMC, job_config, own_nodes
 
 ZOO = '''
 """Problems, and what is none."""
@@ -71,6 +71,7 @@ def stranger():
 population = lh.Problem(lambda params: 0.5 * (params["w"] ** 2).sum(), {"w": np.zeros(2)}, None, num_data=100)
 number = 3
 '''
+OWN = "lambda_hat.targets.problem.own"
 FAULTS = {
     "zoo": "model.problem: needs module.function, such as grok.problem, got 'zoo'",
     "zoo.": "model.problem: needs module.function, such as grok.problem, got 'zoo.'",
@@ -104,12 +105,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(problem: object, folder: Path, **args: Any) -> dict[str, Any]:
-    given = {
-        name: {"_target_": f"lambda_hat.targets.problem.own.Given{name.title()}"}
-        for name in ("data", "teacher", "training")
-    }
-    model = {"_target_": OWN, "problem": problem, "args": args, "folder": str(folder)}
-    return {**job_config(folder / "runs", sampler=HMC), **given, "model": model}
+    return {**job_config(folder / "runs", sampler=HMC), **own_nodes(problem, folder, **args)}
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +188,7 @@ def test_a_frozen_config_is_the_job_without_asking_again(models: OwnModels, fold
         ),
         ({"teacher": {"_target_": "lambda_hat.targets.mlp.Teacher"}}, "teacher: model=own brings its own"),
         (
-            {"training": {"_target_": "lambda_hat.targets.problem.own.GivenTraining", "steps": 5}},
+            {"training": {"_target_": f"{OWN}.GivenTraining", "steps": 5}},
             "training.steps: no such key",
         ),
     ],

@@ -10,13 +10,13 @@ import pytest
 
 import lambda_hat as lh
 from lambda_hat.config.job import Job, parse_job
-from lambda_hat.config.own_models import OWN, OwnModels
+from lambda_hat.config.own_models import OwnModels
 from lambda_hat.config.schema import ConfigError
 from lambda_hat.run.loop import Outcome, execute
 from lambda_hat.store.housekeeping.verify import verify
 from lambda_hat.store.layout import Store
 from lambda_hat.targets.problem import own as own_targets
-from tests.jobs import HMC, job_config
+from tests.jobs import HMC, job_config, own_nodes
 
 LOSS = '''
 def loss(params, state, batch):
@@ -74,14 +74,11 @@ def forget() -> None:
 
 
 def job(models: OwnModels, folder: Path, root: Path | None = None, draws: int = 6, **posterior: Any) -> Job:
-    given = {
-        name: {"_target_": f"lambda_hat.targets.problem.own.Given{name.title()}"}
-        for name in ("data", "teacher", "training")
-    }
-    config = job_config(root or folder / "runs", sampler=HMC, budget={"draws": draws})
-    model = {"_target_": OWN, "problem": "mine.problem", "args": {}, "folder": str(folder)}
+    config = job_config(root or folder / "runs", sampler=HMC, budget={"draws": draws}) | own_nodes(
+        "mine.problem", folder
+    )
     config["posterior"] = {**config["posterior"], **posterior}
-    return parse_job(models.planned({**config, **given, "model": model}))
+    return parse_job(models.planned(config))
 
 
 def make(job: Job) -> Outcome:
