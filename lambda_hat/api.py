@@ -68,7 +68,7 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     with session_reporter() if progress else contextlib.nullcontext(Silent()) as reporter:
         if store is not None:
             whole = part.whole if isinstance(part, Part) else part
-            return _in_store(stored.job_of(whole, asked, str(Path(store).absolute())), reporter)
+            return _in_store(stored.job_of(whole, asked, str(Path(store).absolute()), reporter), reporter)
         return Result.of(*sample(part.model, part.built, asked, reporter))
 
 

@@ -62,7 +62,10 @@ def _is_unplanned(config: Config) -> bool:
 def _question(config: Config) -> Document:
     model = config["model"]
     folder = model.get("folder") or str(Path.cwd())
-    return {"problem": model["problem"], "args": model.get("args") or {}, "folder": folder}
+    store = config.get("store")
+    root = store.get("root") if isinstance(store, Mapping) else None
+    args = model.get("args") or {}
+    return {"problem": model["problem"], "args": args, "folder": folder, "store": str(root or "runs")}
 
 
 def _key(config: Config) -> str:

@@ -1,6 +1,7 @@
 """A user's own module: where it is, and the function that a dotted path names. Importing it runs its code, which only
 those commands do that compute; see :mod:`lambda_hat.config.foreign_code`."""
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -25,6 +26,20 @@ class UserFunction(NamedTuple):
     value: Any
     folder: str | None
     file: str
+
+    def sources(self) -> dict[str, str]:
+        """The SHA-256 of the files that were imported from its folder, or from its package, by their paths there."""
+        root = Path(self.file).parent if self.folder is None else Path(self.folder)
+        top = Path(self.file).stem
+        found: dict[str, str] = {}
+        for name, module in list(sys.modules.items()):
+            path = getattr(module, "__file__", None)
+            if path is None or (self.folder is None and name.partition(".")[0] != top):
+                continue
+            file = Path(path).resolve()
+            if file.is_relative_to(root):
+                found[str(file.relative_to(root))] = hashlib.sha256(file.read_bytes()).hexdigest()
+        return found
 
 
 def user_function(path: str, folder: str | None, told: Callable[[Exception], str]) -> UserFunction:

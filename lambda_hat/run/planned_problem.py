@@ -12,9 +12,11 @@ from pathlib import Path
 from lambda_hat.config.job import canonical
 from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.config.user_module import user_function
+from lambda_hat.run.earlier_jax import as_before
 from lambda_hat.run.progress import PlainReporter
+from lambda_hat.store.layout import Store
 from lambda_hat.targets.problem import Problem
-from lambda_hat.targets.problem.own import content_of, facts_of, problem_of
+from lambda_hat.targets.problem.own import Own, content_of, facts_of, problem_of
 from lambda_hat.targets.problem.tracing import told
 
 
@@ -22,14 +24,14 @@ def main(answer: Path) -> None:
     answer.write_text(json.dumps([_answer(**question) for question in json.load(sys.stdin)]))
 
 
-def _answer(problem: str, args: Document, folder: str) -> Document:
+def _answer(problem: str, args: Document, folder: str, store: str) -> Document:
     try:
-        return _planned(problem, args, folder)
+        return _planned(problem, args, folder, Store(store))
     except ConfigError as error:
         return {"faults": error.faults}
 
 
-def _planned(path: str, args: Document, folder: str) -> Document:
+def _planned(path: str, args: Document, folder: str, store: Store) -> Document:
     started = time.monotonic()
     function = user_function(path, folder, told)
     imported = time.monotonic() - started
@@ -42,9 +44,12 @@ def _planned(path: str, args: Document, folder: str) -> Document:
         f"{path}: imported from {function.file} in {imported:.1f} s, made in {seconds:.1f} s, "
         f"looked at in {time.monotonic() - started - imported - seconds:.1f} s"
     )
-    facts = facts_of(made, function.file)
-    model = {"args": args, "folder": function.folder, "content": canonical(content_of(made)), "facts": canonical(facts)}
-    return {"model": model, "num_data": made.num_data}
+    facts = facts_of(made, function)
+    named = Own(problem=path, args=args, folder=function.folder, content=content_of(made), facts=facts)
+    own, sentence = as_before(named, made, store)
+    if sentence:
+        PlainReporter().line(f"{path}: {sentence}")
+    return {"model": canonical(own), "num_data": made.num_data}
 
 
 def _refuse_chance(path: str, first: Problem, second: Problem) -> None:

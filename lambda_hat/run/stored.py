@@ -5,6 +5,7 @@ from lambda_hat.config.job import Job
 from lambda_hat.config.schema import ConfigError, StoreConfig
 from lambda_hat.config.settings import Settings
 from lambda_hat.estimation.estimate import Setting, estimate
+from lambda_hat.run.earlier_jax import as_before
 from lambda_hat.run.in_memory import Sampled, own_settings, refuse_without_compiler
 from lambda_hat.run.loop import Outcome, execute
 from lambda_hat.run.progress import Reporter
@@ -16,14 +17,17 @@ from lambda_hat.targets.problem import Problem
 from lambda_hat.targets.problem.own import GivenData, GivenTeacher, GivenTraining, Own
 
 
-def job_of(problem: Problem, settings: Settings, root: str) -> Job:
+def job_of(problem: Problem, settings: Settings, root: str, reporter: Reporter) -> Job:
     """The run of ``problem`` in the store at ``root``.
 
     Raises:
         ConfigError: the settings do not fit it.
     """
+    model, sentence = as_before(Own.of(problem), problem, Store(root))
+    if sentence:
+        reporter.line(sentence)
     job = Job(
-        model=Own.of(problem),
+        model=model.known_as(problem),
         data=GivenData(n=problem.num_data),
         teacher=GivenTeacher(),
         training=GivenTraining(),

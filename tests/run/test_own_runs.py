@@ -78,7 +78,8 @@ def job(models: OwnModels, folder: Path, root: Path | None = None, draws: int = 
         "mine.problem", folder
     )
     config["posterior"] = {**config["posterior"], **posterior}
-    return parse_job(models.planned(config))
+    planned = models.planned({**config, "store": {"root": str(folder / "runs"), "plots": "none"}})
+    return parse_job({**planned, "store": config["store"]})
 
 
 def make(job: Job) -> Outcome:
@@ -108,7 +109,7 @@ def test_a_command_and_a_session_make_one_run(models: OwnModels, folder: Path, r
     assert list(verify(Store(folder / "runs"))) == []
     meta = Store(folder / "runs").read_meta(planned.target_id) or {}
     assert meta["own"]["problem"] == "mine.problem"
-    assert meta["own"]["content"]["data"]["data/mask"]["dtype"] == "bool"
+    assert meta["own"]["arrays"]["data"]["data/mask"]["dtype"] == "bool"
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(models: OwnModels, folder: Path, tmp_path: Path) -> None:

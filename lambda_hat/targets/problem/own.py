@@ -23,7 +23,8 @@ from lambda_hat.config.schema import (
 )
 from lambda_hat.config.user_module import UserFunction, user_function
 from lambda_hat.targets.base import Built, StoredLoss, Target
-from lambda_hat.targets.problem import Problem
+from lambda_hat.targets.problem.probes import Probes, probes
+from lambda_hat.targets.problem.problem import Problem
 from lambda_hat.targets.problem.tracing import told
 
 # Problems of this process by what was planned of them: those made in a session, and those imported.
@@ -59,13 +60,17 @@ class Facts:
         parameters: The shapes of the parameters by path.
         computes: ``Content.loss`` as this version of JAX writes it.
         jax: The version.
+        probes: A few numbers of the loss (:mod:`lambda_hat.targets.problem.probes`).
         file: Of the user's module.
+        sources: The SHA-256 of the user's files that were imported with it.
     """
 
     parameters: dict[str, tuple[NonNegativeInt, ...]]
     computes: str
     jax: str
+    probes: Probes
     file: str | None = None
+    sources: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @schema("lambda_hat.targets.problem.own.Own")
@@ -89,9 +94,12 @@ class Own:
     @classmethod
     def of(cls, problem: Problem) -> "Own":
         """The schema of a problem that was made in this process, which alone can run it."""
-        own = cls(content=content_of(problem), facts=facts_of(problem))
-        _known[own.key] = problem
-        return own
+        return cls(content=content_of(problem), facts=facts_of(problem))
+
+    def known_as(self, problem: Problem) -> "Own":
+        """The same, whose problem is at hand."""
+        _known[self.key] = problem
+        return self
 
     def faults(self, data: DataConfig, teacher: TeacherConfig) -> list[str]:
         if self.content is None or self.facts is None:
@@ -146,8 +154,8 @@ class Own:
 
     def provenance(self) -> Document:
         """Where it came from, and every array's hash."""
-        document = {"problem": self.problem, "args": self.args, "folder": self.folder, "file": self._facts.file}
-        return {**document, "jax": self._facts.jax, "content": self._found().id_content}
+        arrays = {name: self._found().id_content[name] for name in ("params", "state", "data")}
+        return {**canonical(self), "arrays": arrays}
 
     @property
     def key(self) -> str:
@@ -255,9 +263,16 @@ def content_of(problem: Problem) -> Content:
     return Content(loss=problem.loss_id, **parts, outputs=found.get("outputs"), polish=found.get("polish"))
 
 
-def facts_of(problem: Problem, file: str | None = None) -> Facts:
-    """What else a job needs to know of it."""
-    return Facts(parameters=problem.shapes, computes=problem.loss_id, jax=jax.__version__, file=file)
+def facts_of(problem: Problem, function: UserFunction | None = None) -> Facts:
+    """What else a job needs to know of it; ``function``: what returned it, where a dotted path leads there."""
+    return Facts(
+        parameters=problem.shapes,
+        computes=problem.loss_id,
+        jax=jax.__version__,
+        probes=probes(problem),
+        file=None if function is None else function.file,
+        sources={} if function is None else function.sources(),
+    )
 
 
 def _digest(part: Document) -> str:

@@ -94,6 +94,11 @@ class Problem:
         return self._loss.loss
 
     @property
+    def computes_in_less(self) -> bool:
+        """Whether the loss rounds to float32 or less inside."""
+        return self._is_coarse
+
+    @property
     def loss_id(self) -> str:
         """16 hex digits: what the loss computes, with the arrays that it closes over; not how it is written."""
         return self._loss.id
