@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from lambda_hat.cli import artifacts, calibrate, promote, report, sweeps, temperatures, tune, workflow
+from lambda_hat.cli import artifacts, calibrate, devinterp, promote, report, sweeps, temperatures, tune, workflow
 
 
 class _Commands(TyperGroup):
@@ -35,6 +35,7 @@ app.add_typer(sweeps.app)
 app.add_typer(report.app)
 app.add_typer(temperatures.app)
 app.add_typer(calibrate.app)
+app.add_typer(devinterp.app)
 app.add_typer(artifacts.app, name="artifacts", help="The contents of a store, and cleaning it up.")
 app.add_typer(tune.app, name="tune", help="Results of tuning sessions.")
 app.add_typer(workflow.app, name="workflow", help="Many runs from one file.")
