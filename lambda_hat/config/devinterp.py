@@ -48,11 +48,13 @@ def converted(settings: Mapping[str, str]) -> Converted:
     if not math.isfinite(nbeta):
         raise ConfigError(["nbeta: its default, batch / log batch, needs a batch of at least 2 rows, got 1; set nbeta"])
     every, burn_in = int(given["num_steps_bw_draws"]), int(given["num_burnin_steps"])
-    fields = {
+    fields: dict[str, float | bool] = {
         "step_size": given["lr"],
         "batch_size": batch,
         "steps_per_draw": every,
         "num_warmup": max(1, -(-burn_in // every)),
+        # A companion takes one update for two.
+        "measure_bias": every % 2 == 0,
     }
     draws, chains = int(given["num_draws"]), int(given["num_chains"])
     overrides = ["sampler=sgld", *(f"sampler.{name}={_text(value)}" for name, value in fields.items())]
@@ -63,7 +65,12 @@ def converted(settings: Mapping[str, str]) -> Converted:
         f'lh.llc(problem, "sgld", nbeta={_text(nbeta)}, gamma={_text(given["localization"])}, num_chains={chains}, '
         f"budget=lh.Budget(draws={draws}), {named})"
     )
-    return Converted(overrides, arguments, _differences(settings, batch, nbeta, burn_in))
+    bias = (
+        "a companion at twice the step measures the bias of the step (measure_bias=false leaves it out)"
+        if fields["measure_bias"]
+        else "the bias of the step is not measured: for that take an even num_steps_bw_draws, and measure_bias=true"
+    )
+    return Converted(overrides, arguments, [*_differences(settings, batch, nbeta, burn_in), bias])
 
 
 def _numbers(settings: Mapping[str, str]) -> dict[str, float]:
@@ -116,7 +123,6 @@ def _differences(settings: Mapping[str, str], batch: int, nbeta: float, burn_in:
         "L_n(w0) is the loss over all rows here; there init_loss is that of some batches, whose noise is in every LLC",
         "the loss of a draw is that over all rows; there it is the batch's that moved the chain",
         "rows are drawn with replacement; there batches go through the shuffled data, epoch by epoch",
-        "a companion at twice the step measures the bias of the step (sampler.measure_bias=false leaves it out)",
     ]
     if burn_in == 0:
         found.append("num_warmup is 1: without burn-in the draws begin at w0, which lowers the LLC; take more")
@@ -125,5 +131,7 @@ def _differences(settings: Mapping[str, str], batch: int, nbeta: float, burn_in:
     return found
 
 
-def _text(value: float) -> str:
+def _text(value: float | bool) -> str:
+    if isinstance(value, bool):
+        return str(value)
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.6g}"

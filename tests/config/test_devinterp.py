@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import yaml
 
 from lambda_hat.config.devinterp import DEFAULTS, converted
 from lambda_hat.config.schema import ConfigError
@@ -15,10 +16,10 @@ def test_every_number_has_its_place() -> None:
     found = converted(settings)
     assert found.overrides == [
         "sampler=sgld", "sampler.step_size=0.0001", "sampler.batch_size=64", "sampler.steps_per_draw=10",
-        "sampler.num_warmup=3", "posterior.nbeta=300", "posterior.gamma=100", "num_chains=4", "budget.draws=500",
+        "sampler.num_warmup=3", "sampler.measure_bias=True", "posterior.nbeta=300", "posterior.gamma=100", "num_chains=4", "budget.draws=500",
     ]  # fmt: skip
     assert found.arguments.startswith('lh.llc(problem, "sgld", nbeta=300, gamma=100, num_chains=4, ')
-    assert "step_size=0.0001, batch_size=64, steps_per_draw=10, num_warmup=3)" in found.arguments
+    assert "step_size=0.0001, batch_size=64, steps_per_draw=10, num_warmup=3, measure_bias=True)" in found.arguments
     assert not any("batch / log batch" in sentence for sentence in found.differences)
 
 
@@ -34,15 +35,19 @@ def test_its_defaults_are_said() -> None:
     assert "gamma is 0" in told
 
 
-def test_what_it_prints_is_a_setting_here() -> None:
-    """Of the sampler and of the posterior, by their own schemas."""
-    found = converted({"lr": "1e-4", "localization": "100", "batch_size": "64", "num_burnin_steps": "25"})
+@pytest.mark.parametrize("every", ["1", "10"])
+def test_what_it_prints_is_a_setting_here(every: str) -> None:
+    """Of the sampler and of the posterior, by their own schemas: a companion needs an even number of updates."""
+    found = converted({"lr": "1e-4", "localization": "100", "batch_size": "64", "num_steps_bw_draws": every})
     pairs = dict(text.split("=") for text in found.overrides)
-    fields = {name.removeprefix("sampler."): float(text) for name, text in pairs.items() if name.startswith("sampler.")}
-    posterior = {name.removeprefix("posterior."): float(text) for name, text in pairs.items() if "posterior" in name}
-    made: Any = settings_of("sgld", fields, None, posterior=posterior, num_chains=10, seed=0)
-    assert (made.sampler.step_size, made.sampler.batch_size, made.sampler.num_warmup) == (1e-4, 64, 25)
+    fields = {name: yaml.safe_load(text) for name, text in pairs.items()}
+    sampler = {name.removeprefix("sampler."): value for name, value in fields.items() if name.startswith("sampler.")}
+    posterior = {name.removeprefix("posterior."): value for name, value in fields.items() if "posterior" in name}
+    made: Any = settings_of("sgld", sampler, None, posterior=posterior, num_chains=10, seed=0)
+    assert (made.sampler.step_size, made.sampler.batch_size, made.sampler.steps_per_draw) == (1e-4, 64, int(every))
     assert (made.posterior.gamma, made.sampler.decay, made.sampler.precond) == (100.0, 0.0, "none")
+    assert made.sampler.measure_bias == (every == "10")
+    assert any("even num_steps_bw_draws" in sentence for sentence in found.differences) == (every == "1")
 
 
 @pytest.mark.parametrize(
