@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, PyTree
 
 from lambda_hat.config.schema import ConfigError
 
+_BOX = jax.tree_util.GetAttrKey("value")
+
 
 class ProblemError(ConfigError):
     """What is wrong with a user's loss, parameters or data, one sentence each."""
@@ -89,9 +91,10 @@ def parameters(tree: PyTree) -> Parameters:
     Raises:
         ProblemError: a leaf is something else, or there is no coordinate.
     """
-    named, treedef = jax.tree.flatten_with_path(tree)
-    paths = [_path("params", path) for path, _ in named]
-    faults = [fault for path, (_, leaf) in zip(paths, named, strict=True) if (fault := _coordinate_fault(path, leaf))]
+    _refuse_statistics(tree)
+    named, treedef = named_leaves("params", tree)
+    paths = [path for path, _ in named]
+    faults = [fault for path, leaf in named if (fault := _coordinate_fault(path, leaf))]
     if faults:
         raise ProblemError(faults)
     arrays = [np.asarray(leaf) for _, leaf in named]
@@ -100,7 +103,7 @@ def parameters(tree: PyTree) -> Parameters:
     flat = np.concatenate([array.astype(np.float64).ravel() for array in arrays])
     coordinates = Coordinates(treedef, tuple(paths), tuple(array.shape for array in arrays))
     owners: dict[int, list[str]] = {}
-    for path, (_, leaf) in zip(paths, named, strict=True):
+    for path, leaf in named:
         owners.setdefault(id(leaf), []).append(path)
     tied = tuple(" and ".join(same) for same in owners.values() if len(same) > 1)
     return Parameters(coordinates, flat, tuple(str(array.dtype) for array in arrays), tied)
@@ -112,8 +115,8 @@ def leaves_of(name: str, tree: PyTree) -> tuple[Structure, list[Leaf]]:
     Raises:
         ProblemError: a leaf is no array of numbers, truth values or PRNG keys.
     """
-    named, treedef = jax.tree.flatten_with_path(tree)
-    leaves = [_leaf(_path(name, path), value) for path, value in named]
+    named, treedef = named_leaves(name, tree)
+    leaves = [_leaf(path, value) for path, value in named]
     structure = Structure(treedef, tuple(leaf.path for leaf in leaves), tuple(leaf.key for leaf in leaves))
     return structure, leaves
 
@@ -141,8 +144,35 @@ def is_floating(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.floating))
 
 
+def named_leaves(name: str, tree: PyTree) -> tuple[list[tuple[str, Any]], Any]:
+    """The leaves of ``tree``, each by its path below ``name``, and its treedef.
+
+    An attribute ``value`` in which all paths end is left out: it is the box of each array of a Flax NNX state.
+    """
+    named, treedef = jax.tree.flatten_with_path(tree)
+    are_boxed = all(len(path) > 1 and path[-1] == _BOX for path, _ in named)
+    return [(_path(name, path[:-1] if are_boxed else path), leaf) for path, leaf in named], treedef
+
+
 def _path(name: str, path: Any) -> str:
-    return "/".join([name, *filter(None, [jax.tree_util.keystr(path, simple=True, separator="/")])])
+    return "/".join(filter(None, [name, jax.tree_util.keystr(path, simple=True, separator="/")]))
+
+
+def _refuse_statistics(tree: PyTree) -> None:
+    """Statistics of a BatchNorm are floating-point arrays, too, and would be sampled without a word."""
+
+    def are_statistics(node: Any) -> bool:
+        return type(node).__name__ == "BatchStat"
+
+    named, _ = jax.tree.flatten_with_path(tree, is_leaf=are_statistics)
+    for path, leaf in named:
+        if are_statistics(leaf) or jax.tree_util.DictKey("batch_stats") in path:
+            raise ProblemError(
+                [
+                    f"{_path('params', path)}: is a statistic of a BatchNorm, which is no parameter; put it in state "
+                    "(linen: variables['params'] are the params; NNX: nnx.split(net, nnx.Param, ...))"
+                ]
+            )
 
 
 def _coordinate_fault(path: str, leaf: Any) -> str | None:

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from lambda_hat.config.restriction import Free, Shape, counts
 from lambda_hat.targets.base import Built, Loss
-from lambda_hat.targets.problem.parameters import ProblemError
+from lambda_hat.targets.problem.parameters import ProblemError, named_leaves
 from lambda_hat.targets.restricted import Restricted, RestrictedLoss, restricted
 
 if TYPE_CHECKING:
@@ -58,10 +58,7 @@ def words_of(restrict: Sequence[str] | PyTree, shapes: Mapping[str, Shape]) -> S
         return [restrict]
     if isinstance(restrict, list | tuple) and all(isinstance(word, str) for word in restrict):
         return restrict
-    named = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): value
-        for path, value in jax.tree.flatten_with_path(restrict)[0]
-    }
+    named = dict(named_leaves("", restrict)[0])
     if named.keys() != shapes.keys() or not all(isinstance(value, bool | np.bool_) for value in named.values()):
         raise ProblemError(
             [

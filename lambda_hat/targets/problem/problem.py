@@ -222,7 +222,8 @@ class Problem:
                 "{polished_gradient_norm:.2g}, and w0 {moved:.2g} away".format(**self.checked.training)
             )
         elif narrow:
-            notes.append(f"params are {' and '.join(narrow)}: w0 has no more digits, in a float64 run either")
+            bits = max(jnp.finfo(dtype).nmant + 1 for dtype in narrow)
+            notes.append(f"params are {' and '.join(narrow)}: w0 has {bits} bits, in a float64 run too")
         if self._is_coarse:
             notes.append("the loss computes in float32 or less inside: sampler.dtype=float64 gains nothing")
         notes += [f"{paths} are one array, but are sampled as several: nothing ties them" for paths in params.tied]

@@ -19,6 +19,13 @@ from lambda_hat.targets.problem.parameters import Coordinates, ProblemError, Str
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 # Frames of these packages are not the user's.
 _FOREIGN = ("jax", "jaxlib", "flax", "equinox", "haiku", "lambda_hat", "beartype", "jaxtyping", "importlib")
+# What to do about errors of Flax, which do not say it, by the name of their class.
+_REMEDIES = {
+    "ModifyScopeVariableError": "evaluate the network in eval mode",
+    "TraceContextError": (
+        "merge the network inside the loss, nnx.merge(graphdef, params, state), after net.eval() and nnx.split"
+    ),
+}
 # Of the user's frames, so many are shown: the innermost.
 _LINES = 3
 
@@ -253,7 +260,9 @@ def told(error: Exception) -> str:
         if not frame.filename.startswith("<") and not set(_FOREIGN).intersection(_parts(frame.filename))
     ]
     message = str(error).strip().split("\n")[0]
-    return "\n  ".join([f"{type(error).__name__}: {message}", *lines[-_LINES:]])
+    kind = type(error).__name__
+    remedy = f"; {_REMEDIES[kind]}" if kind in _REMEDIES else ""
+    return "\n  ".join([f"{kind}: {message}{remedy}", *lines[-_LINES:]])
 
 
 def _parts(filename: str) -> list[str]:
