@@ -3,13 +3,13 @@
 import time
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from lambda_hat.config.job import DataConfig, TeacherConfig
 from lambda_hat.config.schema import Dtype, NonNegativeFloat, schema
+from lambda_hat.sampling.ensemble import Ensemble, Phase
 from lambda_hat.targets.base import Built, Teacher
 from lambda_hat.targets.quadratic import Curvatures, Quadratic
 from lambda_hat.targets.training import Training
@@ -24,7 +24,7 @@ class Toy(Quadratic):
     Args:
         build_fails: Building raises.
         build_s: Seconds that building sleeps.
-        loss_s: Seconds that each evaluation of the loss sleeps: a long run that costs no CPU.
+        step_s: Seconds that each step of warm-up or sampling sleeps: a long run that costs no CPU.
         slow_in: The dtype of the runs that sleep so; null: all.
         loss_is_nan: The loss away from w0 is NaN, so that a run raises.
         loss_megabytes: Memory that the first evaluation of the loss takes, and keeps.
@@ -32,7 +32,7 @@ class Toy(Quadratic):
 
     build_fails: bool = False
     build_s: NonNegativeFloat = 0.0
-    loss_s: NonNegativeFloat = 0.0
+    step_s: NonNegativeFloat = 0.0
     slow_in: Dtype | None = None
     loss_is_nan: bool = False
     loss_megabytes: NonNegativeFloat = 0.0
@@ -56,27 +56,18 @@ class Toy(Quadratic):
             _BALLAST.append(np.ones(int(self.loss_megabytes * 2**17)))
             time.sleep(6)  # SLURM looks every two seconds
         loss = super().loss(data, w)
-        if self.loss_s and self.slow_in in (None, str(w.dtype)):
-            loss = loss + _sleep(self.loss_s)(w)
         return jnp.where((w == 0).all(), loss, jnp.nan) if self.loss_is_nan else loss
 
 
-def _sleep(seconds: float) -> Any:
-    """A function of w that is 0, takes a while, and has no derivative."""
+_advance = Ensemble.advance
 
-    def pause(w: Any) -> np.ndarray:
-        del w
-        time.sleep(seconds)
-        return np.zeros((), np.int32)  # callbacks run outside enable_x64, which would change a float's dtype
 
-    @jax.custom_jvp
-    def zero(w: Any) -> Any:
-        slept = jax.pure_callback(pause, jax.ShapeDtypeStruct((), jnp.int32), w, vmap_method="sequential")
-        return slept.astype(w.dtype)
+def _slowly(ensemble: Ensemble, state: Any, phase: Phase, start: int, length: int) -> Any:
+    """On the host, since a program that calls Python is never cached: each process would compile it anew."""
+    model = ensemble.posterior.target.model
+    if isinstance(model, Toy) and model.slow_in in (None, ensemble.sampler.dtype):
+        time.sleep(model.step_s * length)
+    return _advance(ensemble, state, phase, start, length)
 
-    @zero.defjvp
-    def derivative(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
-        del tangents
-        return zero(*primals), jnp.zeros((), primals[0].dtype)
 
-    return zero
+Ensemble.advance = _slowly

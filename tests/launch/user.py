@@ -27,8 +27,8 @@ from tests.launch.drive import LOCAL
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = {"_target_": "tests.launch.toys.Toy", "curvatures": [0.01, 0.1, 1.0, 10.0]}
-# Twelve seconds that cost no CPU, in commits a few seconds apart: where commits are dear, up to ten.
-LONG = {"model": {**TOY, "loss_s": 0.001}, "budget": {"draws": 700}}
+# Ten seconds that cost no CPU, in commits a few seconds apart: where commits are dear, up to ten.
+LONG = {"model": {**TOY, "step_s": 0.013}, "budget": {"draws": 700}}
 SMALL = (
     "model=quadratic", "model.curvatures=[0.01,0.1,1,10]", "posterior.gamma=1", "num_chains=3", "budget=draws",
     "budget.draws=50", "store.plots=none",

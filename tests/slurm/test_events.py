@@ -42,7 +42,7 @@ def test_a_requeued_run_goes_on(user: ClusterUser, unbroken: Trace) -> None:
 
 @pytest.mark.slow
 def test_a_run_longer_than_the_walltime_goes_on(user: ClusterUser, unbroken: Trace) -> None:
-    long = {**LONG, "model": {**TOY, "loss_s": 0.02}}  # slower; the numbers are those of LONG
+    long = {**LONG, "model": {**TOY, "step_s": 0.25}}  # slower; the numbers are those of LONG
     user.submit(long, launcher={"timeout_min": 2, "signal_delay_s": 30})
     assert_went_on(user, user.job(**long), unbroken)
 
@@ -50,7 +50,7 @@ def test_a_run_longer_than_the_walltime_goes_on(user: ClusterUser, unbroken: Tra
 @pytest.mark.slow
 def test_when_a_node_is_lost_the_copy_that_lives_on_there_stops(user: ClusterUser, lab: Lab, unbroken: Trace) -> None:
     """SLURM gives a node up and starts its jobs elsewhere, while the old processes live and write on."""
-    longer = {**LONG, "model": {**TOY, "loss_s": 0.015}}  # than SlurmdTimeout; the numbers are those of LONG
+    longer = {**LONG, "model": {**TOY, "step_s": 0.19}}  # than SlurmdTimeout; the numbers are those of LONG
     job = user.job(**longer)
     driver = user.start(longer, launcher={"partition": "low"})
     user.until_committed(job)

@@ -24,7 +24,7 @@ DOCUMENT: dict[str, Any] = {
             "model": "quadratic",
             "overrides": {
                 "model": {
-                    "_target_": "tests.launch.toys.Toy", "curvatures": [0.01, 0.1, 1.0, 10.0], "loss_s": 0.001,
+                    "_target_": "tests.launch.toys.Toy", "curvatures": [0.01, 0.1, 1.0, 10.0], "step_s": 0.015,
                     "slow_in": "float32",  # so that the reference is quick
                 },
                 "num_chains": 2,

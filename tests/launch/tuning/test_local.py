@@ -19,7 +19,7 @@ DOCUMENT: dict[str, Any] = {
             "model": "quadratic",
             "overrides": {
                 # Slow in trials only.
-                "model": {"_target_": "tests.launch.toys.Toy", "dim": 4, "loss_s": 0.001, "slow_in": "float32"},
+                "model": {"_target_": "tests.launch.toys.Toy", "dim": 4, "step_s": 0.02, "slow_in": "float32"},
                 "num_chains": 2,
             },
         }
