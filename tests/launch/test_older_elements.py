@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from lambda_hat.launch.plan import plan_jobs
 from lambda_hat.launch.submit import enter_here, freeze, manifest_of, pack
 from lambda_hat.store.layout import Store
@@ -39,6 +41,7 @@ def start_queued_element(python: Path | str, folder: Path, path: Path | None = N
     assert finished(store, job.target_id, job.run_id, job.budget) is not None
 
 
+@pytest.mark.slow  # from a wheel they start every day, in test_packaging
 def test_they_start_from_a_checkout(tmp_path: Path) -> None:
     start_queued_element(sys.executable, tmp_path, CHECKOUT)
 
