@@ -9,8 +9,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := requirements$(if $(CUDA),-cuda).lock
 INSTALLED := .venv/.installed-from-$(LOCK)
-# One test file stays in one process, so that its tests share what they compiled.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# One test file stays in one process, so that its tests share what they compiled; tests/conftest.py says which start
+# first. One process more than cores: tests of launchers mostly wait.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 EVERYDAY := -m "not slow"
 FAST := -m "not slow and not slurm and not postgres" --ignore=tests/samplers
 

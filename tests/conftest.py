@@ -56,6 +56,23 @@ install_import_hook(
     "beartype.beartype",
 )
 
+# The longest files, by the table at the end of a run. They start first, or the last of them would run alone; in turns
+# those that compute and those that wait.
+_LONGEST = (
+    "test_docs.py", "slurm/test_sweeps.py", "samplers/test_presets.py", "launch/local/test_pool.py",
+    "slurm/test_events.py", "samplers/test_devices.py", "launch/local/test_faults.py", "test_oracles.py",
+    "slurm/test_faults.py", "run/test_old_store.py", "slurm/test_tune.py", "samplers/test_gibbs.py",
+    "slurm/test_limits.py", "test_packaging.py", "launch/tuning/test_kills.py", "samplers/test_stochastic.py",
+    "launch/tuning/test_local.py", "sampling/test_compilation_cache.py", "run/test_kills.py", "test_tour.py",
+    "launch/workflows/test_llc.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts whole files; within one the order stays."""
+    place = {_ROOT / "tests" / name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
