@@ -5,6 +5,7 @@ sums over its threads).
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -12,11 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
+from scipy.optimize import OptimizeResult, minimize
+from threadpoolctl import threadpool_limits
 
 from lambda_hat.targets.base import DataSet, Model, Target
-from lambda_hat.targets.polish import polish
 from lambda_hat.targets.training import Training
 from lambda_hat.targets.w0_report import norm, on_device, value_and_grad
+
+# Vectors that L-BFGS keeps, and numbers that these may hold: the build of a million parameters must not need more
+# memory than the run after it.
+_LBFGS_VECTORS, _KEPT_NUMBERS = 20, 5_000_000
 
 
 class Trained(NamedTuple):
@@ -91,3 +97,33 @@ def _gradient_steps(
         return optax.apply_updates(w, updates), state  # pyright: ignore[reportReturnType]
 
     return jax.lax.fori_loop(0, plan.steps, step, (target.w0, optimizer.init(target.w0)))[0]
+
+
+def polish(target: Target, start: np.ndarray, training: Training) -> tuple[np.ndarray, int]:
+    """L-BFGS over all rows, until ||grad L_n|| <= tolerance. Returns the w of smallest gradient, which along a flat
+    valley is rarely the last, and the number of iterations."""
+    best, smallest = start, math.inf
+
+    def follow(w: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal best, smallest
+        value, gradient = value_and_grad(target, w)
+        if (size := norm(gradient)) < smallest:
+            best, smallest = w.copy(), size
+        return float(value), np.array(gradient)
+
+    def stop(intermediate_result: OptimizeResult) -> None:
+        del intermediate_result
+        if smallest <= training.gradient_tolerance:
+            raise StopIteration
+
+    options = {
+        "maxiter": training.polish_steps,
+        "maxfun": 2 * training.polish_steps,
+        "maxcor": min(_LBFGS_VECTORS, max(5, _KEPT_NUMBERS // start.size)),
+        "ftol": 0.0,
+        "gtol": 0.0,
+    }
+    # BLAS threads spin between these short products, and take the cores from XLA: twice the time.
+    with threadpool_limits(1):
+        found = minimize(follow, start, jac=True, method="L-BFGS-B", callback=stop, options=options)
+    return best, int(found.nit)

@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from lambda_hat.config.schema import Document
 from lambda_hat.targets.base import Target
-from lambda_hat.targets.polish import polish
 from lambda_hat.targets.problem.frozen_loss import OwnData, OwnRows
 from lambda_hat.targets.random_numbers import row_thresholds
 from lambda_hat.targets.training import Training
@@ -46,6 +45,9 @@ def weighted(target: Target, data: OwnData, weights: Float[np.ndarray, " n"] | N
 
 def polished(found: Checked) -> Checked:
     """The target at the minimum that L-BFGS finds from its w0."""
+    # With it comes Optax, which nothing else of a problem needs.
+    from lambda_hat.targets.descent import polish
+
     start = np.asarray(found.target.w0)
     loss, gradient = value_and_grad(found.target, start)
     w0, steps = polish(found.target, start, Training())
