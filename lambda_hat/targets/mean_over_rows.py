@@ -34,6 +34,14 @@ class RowsModel(Protocol):
     ) -> Float[Array, ""]: ...
 
 
+@runtime_checkable
+class LossInParts(Protocol):
+    """A hashable model whose L_n is a sum over parts of its rows, which are evaluated one after another."""
+
+    def num_parts(self, data: Any) -> int: ...
+    def part_loss(self, data: Any, w: Float[Array, " d"], index: Any) -> Float[Array, ""]: ...
+
+
 def rows_a_block(num_data: int) -> int:
     """The largest divisor of n that fits a block; n itself where none does, as for a prime."""
     return next((size for size in range(_MOST, _LEAST - 1, -1) if num_data % size == 0), num_data)
@@ -78,7 +86,9 @@ def _forward(model: RowsModel, data: Any, w: Float[Array, " d"]) -> tuple[Array,
     return _mean_over_blocks(jnp.asarray(data.outputs), value_and_grad)
 
 
-def _backward(model: RowsModel, grad: Float[Array, " d"], cotangent: Float[Array, ""]) -> tuple[None, Array]:
+def _backward(
+    model: RowsModel | LossInParts, grad: Float[Array, " d"], cotangent: Float[Array, ""]
+) -> tuple[None, Array]:
     del model
     return None, cotangent * grad
 
@@ -110,3 +120,19 @@ def sum_over_blocks(count: int, function: Callable[[Any], Value]) -> Value:
     shapes = jax.eval_shape(function, 0)
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return jax.lax.fori_loop(0, count, add, nothing)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def sum_of_parts(model: LossInParts, data: Any, w: Float[Array, " d"]) -> Float[Array, ""]:
+    """The sum of ``model``'s parts, with their gradients part by part. Differentiable in ``w`` alone."""
+    return sum_over_blocks(model.num_parts(data), lambda index: model.part_loss(data, w, index))
+
+
+def _forward_of_parts(model: LossInParts, data: Any, w: Float[Array, " d"]) -> tuple[Array, Float[Array, " d"]]:
+    def value_and_grad(index: Any) -> tuple[Array, Array]:
+        return jax.value_and_grad(lambda w: model.part_loss(data, w, index))(w)
+
+    return sum_over_blocks(model.num_parts(data), value_and_grad)
+
+
+sum_of_parts.defvjp(_forward_of_parts, _backward)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from lambda_hat.config.restriction import Free, Shape, counts, places
 from lambda_hat.targets.base import Batch, Leaf, Loss, Target, data_set_kind
-from lambda_hat.targets.mean_over_rows import RowsModel, mean_over_rows, with_columns
+from lambda_hat.targets.mean_over_rows import LossInParts, RowsModel, mean_over_rows, sum_of_parts, with_columns
 from lambda_hat.targets.row_data import LinearRegression, RowData
 
 
@@ -67,7 +67,19 @@ class RestrictedLoss:
         if isinstance(self.model, RowsModel) and isinstance(whole, RowData) and not isinstance(whole, LinearRegression):
             # Through the whole w every gradient would be made, because it is taken block by block in there.
             return mean_over_rows(self, data, w)
+        if isinstance(self.model, LossInParts):
+            return sum_of_parts(self, data, w)
         return self.model.loss(whole, self.merged(data, w))
+
+    def num_parts(self, data: Restricted) -> int:
+        """Of a model whose loss is a sum of them."""
+        assert isinstance(self.model, LossInParts)
+        return self.model.num_parts(data.whole)
+
+    def part_loss(self, data: Restricted, w: Float[Array, " d"], index: Any) -> Float[Array, ""]:
+        """One of these parts."""
+        assert isinstance(self.model, LossInParts)
+        return self.model.part_loss(data.whole, self.merged(data, w), index)
 
     def rows_loss(
         self, data: Restricted, w: Float[Array, " d"], inputs: Leaf, outputs: Leaf, *, in_columns: bool = False

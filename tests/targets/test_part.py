@@ -12,6 +12,7 @@ from lambda_hat.config.schema import ConfigError
 from lambda_hat.targets.exact import quadratic_llc
 from lambda_hat.targets.problem import Part, Problem
 from tests.targets.test_problem import digits_like, losses_of, network, parameters, problem_of, target_of
+from tests.targets.test_restricted import gradient_flops
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,22 @@ def test_the_loss_is_the_whole_ones_where_the_rest_stays(problem: Problem) -> No
         np.testing.assert_allclose(
             target.minibatch_loss(target.w0 + 0.3, rows), whole.minibatch_loss(flat, rows), rtol=1e-14
         )
+
+
+def test_gradients_of_frozen_layers_are_not_made() -> None:
+    """The last layer alone leaves nothing to be done backward below it. Sees a gradient that is made whole."""
+    rng = np.random.default_rng(7)
+    params = {str(i): rng.standard_normal(shape) / 4 for i, shape in enumerate([(8, 16), (16, 16), (16, 3)])}
+    rows = {"x": rng.standard_normal((1031, 8)), "y": rng.standard_normal((1031, 3))}
+
+    def loss(params: Any, batch: Any) -> Any:
+        hidden = jnp.tanh(jnp.tanh(batch["x"] @ params["0"]) @ params["1"])
+        return ((hidden @ params["2"] - batch["y"]) ** 2).sum(-1)
+
+    whole = Problem(loss, params, rows, examine="none")
+    with jax.enable_x64(True):
+        flops = [gradient_flops(target_of(one)) for one in (whole.part("2"), whole)]  # pyright: ignore[reportArgumentType]
+    assert flops[0] < 0.7 * flops[1], flops
 
 
 def test_words_and_truth_values_say_the_same(problem: Problem) -> None:

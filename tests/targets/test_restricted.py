@@ -181,18 +181,19 @@ def test_frozen_weights_are_arguments_of_the_program(network: Any) -> None:
     assert len(traces) == 1
 
 
+def gradient_flops(target: Target) -> float:
+    compiled = jax.jit(jax.value_and_grad(target.loss)).lower(target.w0).compile()
+    costs = compiled.cost_analysis()
+    assert costs is not None
+    return costs["flops"]
+
+
 def test_gradients_of_frozen_layers_are_not_made(network: Any) -> None:
     """The last layer alone leaves nothing to be done backward below it."""
     whole, shapes = network
     last = restricted(whole, free_weights(["weight3", "bias3"], shapes), shapes)
 
-    def flops(target: Target) -> float:
-        compiled = jax.jit(jax.value_and_grad(target.loss)).lower(target.w0).compile()
-        costs = compiled.cost_analysis()
-        assert costs is not None
-        return costs["flops"]
-
-    assert flops(last) < 0.7 * flops(whole)
+    assert gradient_flops(last) < 0.7 * gradient_flops(whole)
 
 
 def test_the_report_is_of_w0_as_it_is_stored(tmp_path: Path) -> None:

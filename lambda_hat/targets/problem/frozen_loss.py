@@ -1,7 +1,6 @@
 """A user's loss as the :class:`lambda_hat.targets.base.Loss` of a target: every array is an argument of it."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree, Shaped, UInt32
 
 from lambda_hat.targets.base import OPTIONAL, SEVERAL, Batch, DataSet, Leaf, Target, data_set_kind
-from lambda_hat.targets.mean_over_rows import rows_a_block, sum_over_blocks
+from lambda_hat.targets.mean_over_rows import rows_a_block, sum_of_parts
 from lambda_hat.targets.problem.tracing import Traces, shape_of
 from lambda_hat.targets.random_numbers import draw_rows, draw_weighted_rows
 
@@ -117,7 +116,7 @@ class FrozenLoss(_Frozen):
     """The loss of a user's problem."""
 
     def loss(self, data: OwnData, w: Float[Array, " d"]) -> Float[Array, ""]:
-        return _over_all_rows(self, data, w)
+        return sum_of_parts(self, data, w)
 
     def minibatch(self, key: Key[Array, ""], target: Target, batch_size: int) -> Batch:
         if not isinstance(target.data, OwnRows):
@@ -138,42 +137,19 @@ class FrozenLoss(_Frozen):
         del data
         return self.traces.function.coordinates.unravel(w)
 
-    def block_loss(self, data: OwnRows, w: Float[Array, " d"], block: Block, index: Any) -> Float[Array, ""]:
-        """What one block adds to L_n."""
+    def num_parts(self, data: OwnData) -> int:
+        return blocks(len(data.rows[0]), self.kind).count if isinstance(data, OwnRows) else 1
+
+    def part_loss(self, data: OwnData, w: Float[Array, " d"], index: Any) -> Float[Array, ""]:
+        """What one block of rows adds to L_n."""
+        if not isinstance(data, OwnRows):
+            return self.results(data, w, ())[0]
+        block = blocks(len(data.rows[0]), self.kind)
         losses = self.block_results(data, w, block, index)[0]
         if self.kind == "mean":
             return losses / block.count
         if data.shares is not None:
-            losses = (
-                losses
-                * block.num_rows
-                * jax.lax.dynamic_slice_in_dim(jnp.asarray(data.shares), block.start(index), block.size)
-            )
+            shares = jax.lax.dynamic_slice_in_dim(jnp.asarray(data.shares), block.start(index), block.size)
+            losses = losses * block.num_rows * shares
         own = block.own(index)
         return (losses if own is None else jnp.where(own, losses, 0)).sum() / block.num_rows
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _over_all_rows(model: FrozenLoss, data: OwnData, w: Float[Array, " d"]) -> Float[Array, ""]:
-    """L_n, block by block. Differentiable in ``w`` alone; see :mod:`lambda_hat.targets.mean_over_rows`."""
-    return _sum(model, data, lambda one: one(w))
-
-
-def _forward(model: FrozenLoss, data: OwnData, w: Float[Array, " d"]) -> tuple[Array, Float[Array, " d"]]:
-    return _sum(model, data, lambda one: jax.value_and_grad(one)(w))
-
-
-def _backward(model: FrozenLoss, grad: Float[Array, " d"], cotangent: Float[Array, ""]) -> tuple[None, Array]:
-    del model
-    return None, cotangent * grad
-
-
-_over_all_rows.defvjp(_forward, _backward)
-
-
-def _sum(model: FrozenLoss, data: OwnData, function: Callable[[Callable[[Array], Array]], Any]) -> Any:
-    """The sum over the blocks of ``function`` of a block's part of the loss."""
-    if not isinstance(data, OwnRows):
-        return function(lambda w: model.results(data, w, ())[0])
-    block = blocks(len(data.rows[0]), model.kind)
-    return sum_over_blocks(block.count, lambda index: function(lambda w: model.block_loss(data, w, block, index)))
