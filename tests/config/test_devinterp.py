@@ -16,7 +16,8 @@ def test_every_number_has_its_place() -> None:
     found = converted(settings)
     assert found.overrides == [
         "sampler=sgld", "sampler.step_size=0.0001", "sampler.batch_size=64", "sampler.steps_per_draw=10",
-        "sampler.num_warmup=3", "sampler.measure_bias=True", "posterior.nbeta=300", "posterior.gamma=100", "num_chains=4", "budget.draws=500",
+        "sampler.num_warmup=3", "sampler.measure_bias=True", "posterior.nbeta=300", "posterior.gamma=100",
+        "num_chains=4", "budget.draws=500",
     ]  # fmt: skip
     assert found.arguments.startswith('lh.llc(problem, "sgld", nbeta=300, gamma=100, num_chains=4, ')
     assert "step_size=0.0001, batch_size=64, steps_per_draw=10, num_warmup=3, measure_bias=True)" in found.arguments
