@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import lambda_hat as lh
+from lambda_hat import api
 from lambda_hat.config.job import Job, parse_job
 from lambda_hat.config.own_models import OwnModels
 from lambda_hat.config.schema import ConfigError
@@ -44,6 +45,7 @@ FACTOR = 0.5
 OFFSET = np.linspace(0.0, 1.0, 12)
 """
 MODULE = IMPORTS + LOSS + PROBLEM
+SAMPLER = lh.samplers.HMC(**{name: value for name, value in HMC.items() if name != "_target_"})
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,14 @@ def fresh() -> Iterator[None]:
     yield
     sys.path[:] = before
     forget()
+
+
+@pytest.fixture(autouse=True)
+def pictures(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The runs whose pictures a session asks for; they are drawn in other tests."""
+    asked: list[Path] = []
+    monkeypatch.setattr(api, "draw_missing", lambda job, analysis, was_found: asked.append(analysis))
+    return asked
 
 
 def forget() -> None:
@@ -98,10 +108,9 @@ def test_a_command_and_a_session_make_one_run(models: OwnModels, folder: Path, r
     forget()
     sys.path.append(str(folder))
     problem: Any = importlib.import_module("mine").problem()
-    sampler = lh.samplers.HMC(**{name: value for name, value in HMC.items() if name != "_target_"})
     asked: dict[str, Any] = {"restrict": restrict, "num_chains": 3, "budget": lh.Budget(draws=6), "progress": False}
-    found = lh.llc(problem, sampler, store=folder / "runs", **asked)
-    in_memory = lh.llc(problem, sampler, **asked)
+    found = lh.llc(problem, SAMPLER, store=folder / "runs", **asked)
+    in_memory = lh.llc(problem, SAMPLER, **asked)
     assert found.document["run_id"] == planned.run_id
     assert found.trace.equals(in_memory.trace)
     assert (found.llc, found.reasons) == (in_memory.llc, in_memory.reasons)
@@ -163,15 +172,16 @@ def test_other_arrays_than_the_planned_ones_are_refused(models: OwnModels, folde
         make(planned)
 
 
-def test_a_problem_of_a_session_belongs_to_it(folder: Path, tmp_path: Path) -> None:
+def test_a_problem_of_a_session_belongs_to_it(folder: Path, pictures: list[Path]) -> None:
     sys.path.append(str(folder))
     problem: Any = importlib.import_module("mine").problem()
     result = lh.llc(
-        problem, lh.samplers.HMC(num_warmup=20), store=tmp_path, budget=lh.Budget(draws=4), num_chains=3, progress=False
+        problem, SAMPLER, seed=1, store=folder / "runs", budget=lh.Budget(draws=4), num_chains=3, progress=False
     )
-    assert (tmp_path / "targets" / result.document["target_id"] / result.document["run_id"] / "diagnostics").is_dir()
+    made = folder / "runs" / "targets" / result.document["target_id"] / result.document["run_id"]
+    assert pictures == [made / "analysis.json"]
     forget()
-    frozen = parse_job(result.document["config"] | {"budget": {"draws": 8}})
+    frozen = parse_job({**result.document["config"], "budget": {"draws": 8}})
     with pytest.raises(ConfigError, match="this problem was made in a session, and no dotted path leads to it"):
         make(frozen)
 
