@@ -10,6 +10,7 @@ import pytest
 
 from lambda_hat.targets.problem import Problem
 from lambda_hat.targets.problem.parameters import ProblemError
+from lambda_hat.targets.problem.problem import checked_num_data
 
 NUM_DATA = 24
 X = np.random.default_rng(0).standard_normal((NUM_DATA, 2))
@@ -136,6 +137,12 @@ def test_parameters_that_cannot_be_sampled(leaf: Any, sentence: str) -> None:
 )
 def test_data_that_do_not_fit(changes: dict[str, Any], sentence: str) -> None:
     assert sentence in told(**changes)
+
+
+def test_a_number_of_rows_that_is_none_is_named() -> None:
+    for wrong in ("24", 2.5, True):
+        with pytest.raises(ProblemError, match=f"num_data: needs a positive whole number, got {wrong!r}"):
+            checked_num_data(wrong, None)
 
 
 def test_all_faults_of_the_parameters_are_told_at_once() -> None:

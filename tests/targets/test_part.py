@@ -67,6 +67,43 @@ def test_words_and_truth_values_say_the_same(problem: Problem) -> None:
     assert problem.part(jax.tree.map(lambda _: True, mask)) is problem
 
 
+def test_a_mask_frees_entries(problem: Problem) -> None:
+    """Exactly those, by words that the command line takes too, as long as they are few."""
+    free = jax.tree.map(np.zeros_like, parameters())
+    free = jax.tree.map(lambda array: array.astype(bool), free)
+    free["in"]["w"][2:4, 1:] = True
+    free["in"]["b"][[0, 2, 3]] = True
+    free["out"]["b"][:] = True
+    part = problem.part(free)
+    assert isinstance(part, Part)
+    assert part.words == ("in/b@0", "in/b@2:4", "in/w@2:4/1:4", "out/b")
+    said = problem.part(list(part.words))
+    assert isinstance(said, Part)
+    built = part.built()
+    assert np.array_equal(built.w0, said.built().w0)
+    with jax.enable_x64(True):
+        target = target_of(part)  # pyright: ignore[reportArgumentType]
+        moved = target.unravel(target.w0 + 1)
+    jax.tree.map(
+        lambda after, before, mask: np.testing.assert_array_equal(np.asarray(after) != before, mask),
+        moved, parameters(), free,
+    )  # fmt: skip
+    assert problem.part(jax.tree.map(lambda array: jnp.ones(array.shape, bool), free)) is problem
+
+
+def test_a_mask_of_many_pieces_is_named_by_its_hash() -> None:
+    problem = Problem(lambda p: (p["w"] ** 2).sum(), {"w": np.ones((20, 20))}, None, num_data=9, examine="none")
+    mask = np.indices((20, 20)).sum(0) % 2 == 0
+    one, other = problem.part({"w": mask}), problem.part({"w": ~mask})
+    assert isinstance(one, Part)
+    assert isinstance(other, Part)
+    assert one.words[0].startswith("w@mask:")
+    assert one.words != other.words
+    assert one.built().report["dim"] == 200
+    with pytest.raises(ConfigError, match="needs numbers and start:stop after @"):
+        problem.part(list(one.words))
+
+
 @pytest.mark.parametrize(
     ("restrict", "says"),
     [
@@ -74,6 +111,7 @@ def test_words_and_truth_values_say_the_same(problem: Problem) -> None:
         ([], "needs to leave a weight free"),
         ({"in": True}, "restrict: needs words such as 'layer/*', or a pytree with True or False for each array"),
         ({"in": {"w": 1, "b": 0}, "out": {"w": 1, "b": 0}}, "got in/b: 0, in/w: 1"),
+        ({"in": {"w": np.ones((4, 6), bool), "b": True}, "out": {"w": True, "b": True}}, "in/w: bool[4, 6]"),
         (jax.tree.map(lambda _: False, parameters()), "needs to leave a weight free"),
     ],
 )

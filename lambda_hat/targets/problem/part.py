@@ -1,5 +1,6 @@
 """Some weights of a problem, the others staying at w0."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,13 +9,17 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from lambda_hat.config.restriction import Free, Shape, counts
+from lambda_hat.config.restriction import Free, Piece, Shape, counts, free_weights
 from lambda_hat.targets.base import Built, Loss
 from lambda_hat.targets.problem.parameters import ProblemError, named_leaves
 from lambda_hat.targets.restricted import Restricted, RestrictedLoss, restricted
 
 if TYPE_CHECKING:
     from lambda_hat.targets.problem.problem import Problem
+
+
+# Pieces of one array that are named one by one.
+_MOST_WORDS = 64
 
 
 @dataclass(frozen=True)
@@ -48,26 +53,97 @@ class Part:
         return self.whole.described(target, Restricted(whole=found.data, frozen=frozen, places=places))
 
 
-def words_of(restrict: Sequence[str] | PyTree, shapes: Mapping[str, Shape]) -> Sequence[str]:
-    """The words of ``posterior.restrict`` that say the same as ``restrict``: words, or a pytree of truth values.
+def chosen(restrict: Sequence[str] | PyTree, shapes: Mapping[str, Shape]) -> tuple[tuple[str, ...], Free]:
+    """The words of ``posterior.restrict`` that say the same as ``restrict``, and what they leave free.
+
+    A mask of very many pieces has the word ``path@mask:<hash>``, which names it and says no more: it is for a run in
+    memory.
+
+    Args:
+        restrict: Words; or a pytree with True or False for each array, or for each of its entries.
+        shapes: The arrays by path.
 
     Raises:
-        ProblemError: a pytree that is not like the parameters.
+        ConfigError: it is not like the parameters, or leaves nothing free.
     """
     if isinstance(restrict, str):
-        return [restrict]
+        restrict = [restrict]
     if isinstance(restrict, list | tuple) and all(isinstance(word, str) for word in restrict):
-        return restrict
-    named = dict(named_leaves("", restrict)[0])
-    if named.keys() != shapes.keys() or not all(isinstance(value, bool | np.bool_) for value in named.values()):
+        return tuple(restrict), free_weights(restrict, shapes)
+    masks = _masks(restrict, shapes)
+    if not any(mask.any() for mask in masks.values()):
+        return (), free_weights([], shapes)
+    words = [word for path, mask in masks.items() for word in _words(path, mask)]
+    return tuple(words), {path: _free(mask) for path, mask in masks.items()}
+
+
+def _masks(tree: PyTree, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
+    """Which entries of each array are free."""
+    named = dict(named_leaves("", tree)[0])
+    found = {path: np.asarray(value) for path, value in named.items()}
+    if found.keys() != shapes.keys() or not all(
+        mask.dtype == bool and mask.shape in ((), shapes[path]) for path, mask in found.items()
+    ):
         raise ProblemError(
             [
                 "restrict: needs words such as 'layer/*', or a pytree with True or False for each array of params "
-                f"({', '.join(shapes)}), got {_shown(named)}"
+                f"({', '.join(shapes)}) or for each of its entries, got {_shown(named)}"
             ]
         )
-    return [path for path, is_free in named.items() if is_free]
+    return {path: np.broadcast_to(mask, shapes[path]) for path, mask in found.items()}
+
+
+def _free(mask: np.ndarray) -> bool | tuple[Piece, ...]:
+    if mask.all() or not mask.any():
+        return bool(mask.all())
+    return tuple(Piece(True, index) for index in _runs(mask))
+
+
+def _words(path: str, mask: np.ndarray) -> list[str]:
+    """Words for the free entries of one array."""
+    if not mask.any():
+        return []
+    if mask.all():
+        return [path]
+    indices = [_box(mask)]
+    if not mask[indices[0]].all():
+        indices = _runs(mask)
+    if len(indices) > _MOST_WORDS:
+        packed = np.packbits(mask).tobytes()
+        return [f"{path}@mask:{hashlib.sha256(packed).hexdigest()[:12]}"]
+    return [f"{path}@{'/'.join(map(_axis, index, mask.shape))}" for index in indices]
+
+
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around the free entries."""
+    places = np.nonzero(mask)
+    return tuple(slice(int(along.min()), int(along.max()) + 1) for along in places)
+
+
+def _runs(mask: np.ndarray) -> list[tuple[slice, ...]]:
+    """The free entries as stretches along the last axis."""
+    lines = mask.reshape(-1, mask.shape[-1]).astype(np.int8)
+    steps = np.diff(lines, axis=1, prepend=0, append=0)
+    line, start = np.nonzero(steps == 1)
+    stop = np.nonzero(steps == -1)[1]
+    # A vector is one line.
+    before = np.transpose(np.unravel_index(line, mask.shape[:-1] or (1,)))[:, : mask.ndim - 1]
+    return [
+        (*(slice(place, place + 1) for place in places), slice(first, last))
+        for places, first, last in zip(before.tolist(), start.tolist(), stop.tolist(), strict=True)
+    ]
+
+
+def _axis(along: slice, size: int) -> str:
+    if along == slice(0, size):
+        return ":"
+    return str(along.start) if along.stop == along.start + 1 else f"{along.start}:{along.stop}"
 
 
 def _shown(named: Mapping[str, Any]) -> str:
-    return ", ".join(f"{path or 'a leaf'}: {value!r:.40}" for path, value in named.items())
+    return ", ".join(f"{path or 'a leaf'}: {_in_short(value)}" for path, value in named.items())
+
+
+def _in_short(value: Any) -> str:
+    shape = np.shape(value)
+    return f"{np.asarray(value).dtype}{list(shape)}" if shape else f"{value!r:.40}"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from lambda_hat.config.restriction import free_weights, is_whole
+from lambda_hat.config.restriction import is_whole
 from lambda_hat.config.schema import Document
 from lambda_hat.targets.base import Built, Target
 from lambda_hat.targets.problem import returned
@@ -19,7 +19,7 @@ from lambda_hat.targets.problem.frozen_function import FrozenFunction
 from lambda_hat.targets.problem.frozen_loss import FrozenLoss
 from lambda_hat.targets.problem.given import Given, given
 from lambda_hat.targets.problem.parameters import ProblemError
-from lambda_hat.targets.problem.part import Part, words_of
+from lambda_hat.targets.problem.part import Part, chosen
 from lambda_hat.targets.problem.row_contract import look_at_outputs, look_at_rows, results_at, some_rows
 from lambda_hat.targets.problem.tracing import UserFunction
 from lambda_hat.targets.training import Training
@@ -68,7 +68,7 @@ class Problem:
         examine: str | None = None,
     ):
         self._given = given(params, data, state)
-        self.num_data = _checked_num_data(num_data, self._given.num_rows)
+        self.num_data = checked_num_data(num_data, self._given.num_rows)
         if polish not in (None, "lbfgs"):
             raise ProblemError([f"polish: needs 'lbfgs' or None, got {polish!r}"])
         self._examine, self._polish = examine, polish
@@ -148,14 +148,13 @@ class Problem:
 
         Args:
             restrict: Words as of ``posterior.restrict`` (docs/estimator.md), or a pytree like the parameters with True
-                for each array that is free.
+                for each array that is free, or with a mask of its entries.
 
         Raises:
             ConfigError: it names no parameter, or leaves nothing free.
         """
-        words = words_of(restrict, self.shapes)
-        free = free_weights(words, self.shapes)
-        return self if is_whole(free) else Part(self, tuple(words), free)
+        words, free = chosen(restrict, self.shapes)
+        return self if is_whole(free) else Part(self, words, free)
 
     @functools.cached_property
     def _built(self) -> Built:
@@ -245,13 +244,14 @@ def _function(name: str, function: Any, read: Any, known: Given) -> UserFunction
     return UserFunction(name, plain, read, known.params.coordinates, known.state_tree, known.row_tree)
 
 
-def _checked_num_data(num_data: int | None, num_rows: int | None) -> int:
+def checked_num_data(num_data: Any, num_rows: int | None) -> int:
+    """n: as set, or the number of rows."""
     found = num_rows if num_data is None else num_data
     if found is None:
         raise ProblemError(["num_data: data=None is a population, which needs num_data=n to set nbeta = n beta"])
-    if found < 1:
-        raise ProblemError([f"num_data: needs a positive whole number, got {found}"])
-    return found
+    if isinstance(found, bool) or not isinstance(found, int | np.integer) or found < 1:
+        raise ProblemError([f"num_data: needs a positive whole number, got {found!r}"])
+    return int(found)
 
 
 def _depth(examine: str | None, dim: int) -> Depth:
