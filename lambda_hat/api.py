@@ -1,6 +1,7 @@
 """The functions of the package: an LLC, from Python, in memory."""
 
 import contextlib
+import inspect
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 from jaxtyping import PyTree
 
 from lambda_hat.config.job import Job, SamplerConfig
-from lambda_hat.config.schema import Budget, ConfigError
-from lambda_hat.config.settings import settings_of
+from lambda_hat.config.schema import Budget, ConfigError, Node, near_miss
+from lambda_hat.config.settings import read_preset, settings_of
 from lambda_hat.report.pictures import draw_missing
 from lambda_hat.report.result import Result
 from lambda_hat.run import stored
@@ -46,7 +47,8 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
         gamma: Strength of the localiser around w0 (>= 0).
         nbeta: The product n beta; None: n / log n.
         restrict: Which weights are free, the others staying at w0: paths or globs of the parameters such as
-            ``["layer/*", "-*/bias"]`` (docs/estimator.md), or a pytree of True and False like ``params``; None: all.
+            ``["layer/*", "-*/bias"]`` (docs/estimator.md), or a pytree like ``params`` of True and False, for arrays or
+            for their entries; None: all.
         budget: When to stop; None: the default of the sampler's preset, at most 300 seconds for most.
         num_chains: Chains side by side.
         seed: Of all random numbers.
@@ -61,6 +63,7 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     """
     if not callable(getattr(problem, "built", None)):
         raise ConfigError([f"problem: needs a Problem(loss, params, data), got {type(problem).__name__}"])
+    _refuse_misspelt(sampler, settings)
     part = problem if restrict is None else problem.part(restrict)
     words = list(part.words) if isinstance(part, Part) else None
     posterior = {"nbeta": nbeta, "gamma": gamma, "restrict": words}
@@ -70,6 +73,15 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
             whole = part.whole if isinstance(part, Part) else part
             return _in_store(stored.job_of(whole, asked, str(Path(store).absolute()), reporter), reporter)
         return Result.of(*sample(part.model, part.built, asked, reporter))
+
+
+def _refuse_misspelt(sampler: object, settings: Node) -> None:
+    """What is no field of the sampler may have been meant as an argument of :func:`llc`."""
+    fields = read_preset("sampler", sampler).fields if isinstance(sampler, str) else {}
+    names = [name for name in inspect.signature(llc).parameters if name != "settings"]
+    for name in settings.keys() - fields.keys():
+        if miss := near_miss(name, names):
+            raise ConfigError([f"{name}: no such argument{miss}"])
 
 
 def _in_store(job: Job, reporter: Reporter) -> Result:

@@ -1,16 +1,19 @@
 """Value types with their ranges, the plain nodes of a job, and the mark of a schema class. No JAX here."""
 
 import dataclasses
-import difflib
+import functools
 import importlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
+
+from lambda_hat.config.sentences import near_miss as near_miss
+from lambda_hat.config.sentences import validation_sentences
 
 # Plain nested data, as YAML and JSON hold it: a document, and a part of one that is only read.
 Document = dict[str, Any]
@@ -52,14 +55,6 @@ class ConfigError(ValueError):
         self.faults = faults
 
 
-def near_miss(word: str, known: Iterable[str]) -> str:
-    """``; did you mean ...?``, or nothing if no word of ``known`` is near ``word``."""
-    names = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), list(names), 1)
-    near += [name for name in names if sorted(name) == sorted(word.lower())]  # letters changed places
-    return f"; did you mean {names[near[0]]}?" if near else ""
-
-
 def without_secrets(text: str) -> str:
     """``text``, about to be shown, without the rest of each URL that may hold a password."""
     return re.sub(r"://(?=\S*(?:@|pass))\S*", "://***", text, flags=re.IGNORECASE)
@@ -96,6 +91,26 @@ class PosteriorConfig:
         return num_data / math.log(num_data)
 
 
+Class = TypeVar("Class", bound=type)
+
+
+def told_in_words(cls: Class) -> Class:
+    """A pydantic dataclass whose wrong arguments raise a :class:`ConfigError`, one sentence each."""
+    build: Any = cls.__init__
+
+    @functools.wraps(build)
+    def init(self: Any, *args: Any, **fields: Any) -> None:
+        try:
+            build(self, *args, **fields)
+        except ValidationError as error:
+            raise ConfigError(validation_sentences(cls.__name__, error, cls)) from None
+
+    made: Any = cls
+    made.__init__ = init
+    return cls
+
+
+@told_in_words
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Budget:
     """How far a run goes: it stops at the first limit it reaches. Not part of the run's id, so a larger
@@ -173,7 +188,6 @@ class StoreConfig:
     plots: Literal["all", "none"] = "all"
 
 
-Class = TypeVar("Class", bound=type)
 # Ids and stores name a class by the path it declares, wherever it lives; these have moved since.
 _MOVED = {
     "lambda_hat.targets.analytic.Quadratic": "lambda_hat.targets.quadratic.Quadratic",
@@ -194,7 +208,7 @@ def schema(path: str) -> Callable[[Class], Class]:
     """
 
     def mark(cls: Class) -> Class:
-        made: Any = dataclass(frozen=True, kw_only=True, config=STRICT)(cls)
+        made: Any = told_in_words(dataclass(frozen=True, kw_only=True, config=STRICT)(cls))
         _paths[made] = path
         return made
 

@@ -10,7 +10,7 @@ from lambda_hat.config.job import DataConfig, ModelConfig
 from lambda_hat.config.schema import ConfigError, Dtype, NonNegativeInt, PositiveInt, schema
 from lambda_hat.posterior import Posterior
 from lambda_hat.samplers.base import Kernel, StepInfo, Traits, per_chain, step_info, thin
-from lambda_hat.targets.base import LinearInLayers, Target
+from lambda_hat.targets.base import LinearInLayers, OwnModel, Target
 
 
 class Chain(NamedTuple):
@@ -88,8 +88,12 @@ class Gibbs:
 _NEEDS = "sampler: gibbs needs a square loss of a network that is linear in each layer"
 _WAY_OUT = "take model=deep_linear, a linear regression (model=mlp model.depth=0), or another sampler such as hmc"
 
+_OWN = f"{_NEEDS} (model=deep_linear or mlp), but the problem is your own loss, or a part; use sampler=hmc"
+
 
 def _refuses(model: ModelConfig, data: DataConfig) -> list[str]:
+    if isinstance(model, OwnModel):
+        return [_OWN]
     if not isinstance(model, LinearInLayers):
         return [f"{_NEEDS}, got model {type(model).__name__}; {_WAY_OUT}"]
     reason = model.nonlinear(data)
@@ -105,6 +109,8 @@ def _layered(target: Target) -> LinearInLayers:
     model = target.model
     if isinstance(model, LinearInLayers) and isinstance(target.data, model.layered_data):
         return model
+    if not isinstance(model, ModelConfig):
+        raise ConfigError([_OWN])
     kinds = f"model {type(model).__name__} on {type(target.data).__name__}"
     raise ConfigError([f"{_NEEDS}, got {kinds}; {_WAY_OUT}"])
 

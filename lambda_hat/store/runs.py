@@ -11,9 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
-from lambda_hat.config.schema import Budget, Document, Node, Progress
+from lambda_hat.config.schema import Budget, ConfigError, Document, Node, Progress
 from lambda_hat.store.files import explained, read_config, sync_dir
 from lambda_hat.store.layout import RunRef, Store, StoreError
 from lambda_hat.store.lease import Lease, LeaseHeld, Owner
@@ -50,7 +48,7 @@ def read_frozen_config(folder: Path) -> FrozenConfig | None:
 def _budget(folder: Path, config: Node) -> Budget:
     try:
         return Budget(**config["budget"])
-    except (KeyError, TypeError, ValidationError) as error:
+    except (KeyError, TypeError, ConfigError) as error:
         raise StoreError(
             f"cannot read {folder / 'config.yaml'}: its budget is damaged ({error}); remove it and submit again"
         ) from error

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from scipy.special import log_softmax
 
 from lambda_hat.config.schema import ConfigError
@@ -60,7 +59,7 @@ def test_target_params_comes_close(target: int) -> None:
     ],
 )
 def test_sizes_that_contradict_are_refused(fields: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValidationError, match=sentence):
+    with pytest.raises(ConfigError, match=sentence):
         MLP(**fields)
 
 
