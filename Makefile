@@ -49,7 +49,7 @@ test-slow: setup  ## the tests that need minutes each
 	$(PYTEST) --dist worksteal -m slow --timeout 3600
 
 # Each also by itself: .venv/bin/python -m benchmarks.<part>
-BENCH := startup elements tiny_runs checkpoints memory choices speed cores growth peer_rate peer_process peer_mcse report launching
+BENCH := startup elements tiny_runs checkpoints memory choices speed own_cost cores growth peer_rate peer_process peer_mcse report launching
 
 bench: setup  ## run the benchmarks (an hour; launching on a SLURM of its own), also those after one that missed its goal
 	@missed=; for part in $(BENCH); do $(BIN)/python -m benchmarks.$$part || missed="$$missed $$part"; done; \
