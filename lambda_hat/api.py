@@ -71,6 +71,7 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     with session_reporter() if progress else contextlib.nullcontext(Silent()) as reporter:
         if store is not None:
             whole = part.whole if isinstance(part, Part) else part
+            _refuse_nameless(words or [])
             return _in_store(stored.job_of(whole, asked, str(Path(store).absolute()), reporter), reporter)
         return Result.of(*sample(part.model, part.built, asked, reporter))
 
@@ -82,6 +83,16 @@ def _refuse_misspelt(sampler: object, settings: Node) -> None:
     for name in settings.keys() - fields.keys():
         if miss := near_miss(name, names):
             raise ConfigError([f"{name}: no such argument{miss}"])
+
+
+def _refuse_nameless(words: Sequence[str]) -> None:
+    """A store keeps what is free as words; a mask of very many pieces has only a name."""
+    masks = [word for word in words if "@mask:" in word]
+    if masks:
+        paths = ", ".join(word.partition("@")[0] for word in masks)
+        raise ConfigError(
+            [f"restrict: the mask of {paths} has too many pieces for a store to name; leave store= out, or free a box"]
+        )
 
 
 def _in_store(job: Job, reporter: Reporter) -> Result:

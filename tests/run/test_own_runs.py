@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import lambda_hat as lh
@@ -184,6 +185,14 @@ def test_a_problem_of_a_session_belongs_to_it(folder: Path, pictures: list[Path]
     frozen = parse_job({**result.document["config"], "budget": {"draws": 8}})
     with pytest.raises(ConfigError, match="this problem was made in a session, and no dotted path leads to it"):
         make(frozen)
+
+
+def test_a_mask_without_words_stays_in_memory(tmp_path: Path) -> None:
+    mask = np.arange(400) % 2 == 0
+    problem = lh.Problem(lambda w, batch: (batch["x"] @ w) ** 2, np.ones(400), {"x": np.ones((5, 400))}, examine="none")
+    with pytest.raises(ConfigError, match=r"restrict: the mask of .* has too many pieces for a store to name"):
+        lh.llc(problem, SAMPLER, restrict=mask, store=tmp_path / "runs", progress=False)
+    assert not (tmp_path / "runs").exists()
 
 
 def edited(models: OwnModels, folder: Path, other: Path, old: str, new: str) -> Job:

@@ -79,7 +79,7 @@ def chosen(restrict: Sequence[str] | PyTree, shapes: Mapping[str, Shape]) -> tup
 
 def _masks(tree: PyTree, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
     """Which entries of each array are free."""
-    named = dict(named_leaves("", tree)[0])
+    named = {path.removeprefix("params/"): value for path, value in named_leaves("params", tree)[0]}
     found = {path: np.asarray(value) for path, value in named.items()}
     if found.keys() != shapes.keys() or not all(
         mask.dtype == bool and mask.shape in ((), shapes[path]) for path, mask in found.items()
