@@ -50,9 +50,9 @@ def assert_same_trace(found: Trace, expected: Trace) -> None:
 
 
 def copy_of_checkout(folder: Path) -> Path:
-    """A checkout of one's own, to be edited."""
+    """A checkout of one's own, to be edited. What Python has compiled comes along, or each process would do it anew."""
     for name in ("lambda_hat", "launch", "hydra_plugins", "conf"):
-        shutil.copytree(REPOSITORY / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(REPOSITORY / name, folder / name, symlinks=True)
     return folder
 
 
@@ -158,7 +158,11 @@ class User:
 
     def until_committed(self, job: Job) -> None:
         """Wait until a run has committed draws and is still at it."""
-        self.until(lambda: (status := self.status(job)).get("state") == "running" and status.get("step"))
+        self.until(lambda: self.has_committed(job))
+
+    def has_committed(self, job: Job) -> bool:
+        status = self.status(job)
+        return status.get("state") == "running" and bool(status.get("step"))
 
     def evidence(self) -> str:
         """What there is to see when a test goes wrong."""

@@ -18,6 +18,14 @@ def user(tmp_path: Path) -> User:
     return User(tmp_path / "runs")
 
 
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> User:
+    """Somebody whose short run is finished; no test may change the store."""
+    user = User(tmp_path_factory.mktemp("done") / "runs")
+    assert {condition.state for condition in user.submit(SHORT).values()} == {"finished"}
+    return user
+
+
 def test_what_waits_runs_as_it_was_submitted_whatever_becomes_of_conf(user: User, tmp_path: Path) -> None:
     user.checkout = copy_of_checkout(tmp_path / "checkout")
     command = user.sample("sampler=hmc", "seed=0,1", "hydra.launcher.array_parallelism=1")
@@ -44,18 +52,18 @@ def test_a_full_disk_is_said_and_costs_nothing_that_is_finished(user: User) -> N
     assert faults.files_of(user.store, short) == made
 
 
-def test_a_disk_without_any_room_is_said_by_the_driver(user: User) -> None:
-    user.submit(SHORT)
-    made = faults.files_of(user.store, user.job(**SHORT))
-    retry = ("-m", "lambda_hat.cli", "retry", "--finished", "s", "--store", str(user.root))
-    command = user.popen(*retry, shell="ulimit -f 0;")
+def test_a_disk_without_any_room_is_said_by_the_driver(done: User) -> None:
+    made = faults.files_of(done.store, done.job(**SHORT))
+    retry = ("-m", "lambda_hat.cli", "retry", "--finished", "s", "--store", str(done.root))
+    command = done.popen(*retry, shell="ulimit -f 0;")
     _, err = command.communicate(timeout=HANG)
     assert command.returncode == 1
     assert err.startswith("error: cannot "), err
     assert "Traceback" not in err
-    assert faults.files_of(user.store, user.job(**SHORT)) == made
+    assert faults.files_of(done.store, done.job(**SHORT)) == made
 
 
+@pytest.mark.slow  # tests/sampling/test_compilation_cache.py has it every day, in one process
 def test_truncated_entries_of_the_compilation_cache_are_mended(user: User) -> None:
     user.root.mkdir()
     (user.root / ".cache").mkdir()  # this store's own: others must not meet what is broken here
@@ -93,26 +101,24 @@ def test_cancel_ends_a_pool_that_nobody_waits_for(user: User) -> None:
     assert not {condition.state for condition in user.conditions().values()} & {"running", "queued", "finished"}
 
 
-def test_a_read_only_store_is_said_and_can_still_be_read(disk: Path) -> None:
-    user = User(disk / "runs")
-    user.submit(SHORT)
-    made = faults.files_of(user.store, user.job(**SHORT))
-    with faults.read_only(disk):
-        code, _, err = user.command("retry", "--finished", "s")
+@pytest.mark.usefixtures("disk")  # which skips the test where nothing may be mounted
+def test_a_read_only_store_is_said_and_can_still_be_read(done: User) -> None:
+    made = faults.files_of(done.store, done.job(**SHORT))
+    with faults.read_only(done.root):
+        code, _, err = done.command("retry", "--finished", "s")
         assert code == 1
         assert err.startswith("error: cannot "), err
         assert "read-only" in err.lower()
-        assert user.command("status", "s")[0] == 0
-        assert faults.files_of(user.store, user.job(**SHORT)) == made
+        assert done.command("status", "s")[0] == 0
+        assert faults.files_of(done.store, done.job(**SHORT)) == made
 
 
-def test_a_slow_store_changes_no_draw(user: User, tmp_path: Path) -> None:
+def test_a_slow_store_changes_no_draw(done: User, tmp_path: Path) -> None:
     """Every fsync and rename takes a tenth of a second, in the driver and in the element."""
-    user.submit(SHORT)
     slow = tmp_path / "slow"
     other = User(tmp_path / "elsewhere", environment=faults.slowed(slow))
     (condition,) = other.submit(SHORT).values()
     assert condition.state == "finished"
-    job = user.job(**SHORT)
+    job = done.job(**SHORT)
     assert faults.is_slowed(slow, other.status(job)["pid"])
-    assert_same_trace(trace_of(job, other.store), trace_of(job, user.store))
+    assert_same_trace(trace_of(job, other.store), trace_of(job, done.store))

@@ -64,38 +64,32 @@ def test_one_failure_hides_no_other_and_a_failed_target_fails_its_runs(user: Use
     assert "diverged" in table.loc[user.job(**fails).run_id, "error"]
 
 
-def test_a_killed_element_is_blamed_its_packed_siblings_finish_and_retry_resumes(user: User, unbroken: Trace) -> None:
-    jobs = [LONG, {**SHORT, "model": LONG["model"]}]
-    driver = user.start(*jobs, launcher={"runs_per_element": 2})
-    user.until_committed(user.job(**LONG))
-    kill(owner_of(user, **LONG))
-    conditions = user.finish(driver)
-    assert conditions[user.job(**LONG).run_id].state == "failed"
-    assert "SIGKILL" in conditions[user.job(**LONG).run_id].reason
-    assert conditions[user.job(**jobs[1]).run_id].state == "finished"
-
-    code, out, err = user.command("retry", "s")
-    assert code == 0, out + err + user.evidence()
-    assert_same_trace(trace_of(user.job(**LONG), user.store), unbroken)
-
-
-def test_a_process_makes_one_run_after_another_and_its_death_costs_the_one_at_work(user: User) -> None:
+def test_a_killed_element_is_blamed_alone_and_retry_resumes_it(user: User, unbroken: Trace) -> None:
+    """A process makes one element after another; its death costs the run at work, not what is packed with it."""
     quick = {**SHORT, "model": LONG["model"]}
-    jobs = [quick, LONG, {**quick, "seed": 1}]
-    driver = user.start(*jobs, launcher={"array_parallelism": 1})
+    jobs = [quick, {**quick, "seed": 1}, LONG, {**quick, "seed": 2}, {**quick, "seed": 3}]
+    driver = user.start(*jobs, launcher={"runs_per_element": 2, "array_parallelism": 1})
     user.until_committed(user.job(**LONG))
     killed = owner_of(user, **LONG)
     kill(killed)
     conditions = user.finish(driver)
-    assert [conditions[user.job(**job).run_id].state for job in jobs] == ["finished", "failed", "finished"]
-    assert user.status(user.job(**jobs[0]))["pid"] == killed
-    assert user.status(user.job(**jobs[2]))["pid"] != killed
+    before, beside, long, packed, after = (user.job(**job) for job in jobs)
+    assert conditions[long.run_id].state == "failed"
+    assert "SIGKILL" in conditions[long.run_id].reason
+    assert {conditions[job.run_id].state for job in (before, beside, packed, after)} == {"finished"}
+    assert [user.status(job)["pid"] for job in (before, beside)] == [killed, killed]
+    assert killed not in [user.status(job)["pid"] for job in (packed, after)]
+
+    code, out, err = user.command("retry", "s")
+    assert code == 0, out + err + user.evidence()
+    assert_same_trace(trace_of(long, user.store), unbroken)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_a_stopped_driver_has_its_elements_commit_and_the_same_command_goes_on(
+def test_the_same_command_goes_on_after_a_driver_that_was_stopped_and_one_that_was_killed(
     user: User, unbroken: Trace, number: signal.Signals
 ) -> None:
+    """A signal has the elements commit and end; kill -9 leaves them to finish."""
     driver = user.start(LONG)
     user.until_committed(user.job(**LONG))
     driver.send_signal(number)
@@ -103,12 +97,7 @@ def test_a_stopped_driver_has_its_elements_commit_and_the_same_command_goes_on(
     assert driver.returncode != 0
     assert "the same command goes on" in err
     assert user.conditions()[user.job(**LONG).run_id].state == "interrupted"
-    (condition,) = user.submit(LONG).values()
-    assert condition.state == "finished"
-    assert_same_trace(trace_of(user.job(**LONG), user.store), unbroken)
 
-
-def test_a_driver_killed_leaves_its_elements_to_finish(user: User, unbroken: Trace) -> None:
     driver = user.start(LONG)
     user.until_committed(user.job(**LONG))
     pid = owner_of(user, **LONG)
@@ -116,7 +105,7 @@ def test_a_driver_killed_leaves_its_elements_to_finish(user: User, unbroken: Tra
     driver.communicate()
     (condition,) = user.submit(LONG).values()
     assert condition.state == "finished"
-    assert owner_of(user, **LONG) == pid, "the second driver's element took the run over instead of waiting"
+    assert owner_of(user, **LONG) == pid, "the third driver's element took the run over instead of waiting"
     assert_same_trace(trace_of(user.job(**LONG), user.store), unbroken)
 
 
@@ -129,8 +118,8 @@ def test_cancel_ends_the_driver_and_its_elements(user: User) -> None:
     assert not {condition.state for condition in user.conditions().values()} & {"running", "queued", "finished"}
 
 
-def test_a_run_of_few_parameters_gets_one_core(user: User) -> None:
-    """Sees it given all that are idle, on which it takes 1.4 times as long."""
+def test_a_run_of_few_parameters_gets_one_core_and_is_made_once(user: User) -> None:
+    """Sees it given all that are idle, on which it takes 1.4 times as long, and made again though it is finished."""
     driver, cores = user.start(SHORT), set[int]()
     while driver.poll() is None:
         for pid in _elements(user, driver.pid):
@@ -138,6 +127,10 @@ def test_a_run_of_few_parameters_gets_one_core(user: User) -> None:
                 cores.add(len(os.sched_getaffinity(pid)))
     assert {condition.state for condition in user.finish(driver).values()} == {"finished"}
     assert min(cores) == 1
+
+    made = user.status(user.job(**SHORT))
+    user.submit(SHORT)
+    assert user.status(user.job(**SHORT)) == made
 
 
 @pytest.mark.parametrize(("num_runs", "at_once"), [(4, 2), pytest.param(60, None, marks=pytest.mark.slow)])
@@ -172,13 +165,6 @@ def _elements(user: User, driver: int) -> Iterator[int]:
                 and any(str(user.root) in word for word in command)
             ):
                 yield int(folder.name)
-
-
-def test_what_is_finished_is_not_made_again_and_needs_no_jax(user: User) -> None:
-    user.submit(SHORT)
-    made = user.status(user.job(**SHORT))
-    user.submit(SHORT)
-    assert user.status(user.job(**SHORT)) == made
 
 
 def test_an_element_reads_what_was_frozen_and_neither_conf_nor_hydra() -> None:
