@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lambda_hat.api import llc as llc
     from lambda_hat.config.schema import Budget as Budget
     from lambda_hat.results import load as load
+    from lambda_hat.targets.checkpoints import checkpoints as checkpoints
     from lambda_hat.targets.problem import Problem as Problem
 
 __version__ = "0.1.0"  # pyproject.toml reads it here
@@ -16,6 +17,7 @@ __version__ = "0.1.0"  # pyproject.toml reads it here
 _NAMES = {
     "Budget": "lambda_hat.config.schema",
     "Problem": "lambda_hat.targets.problem",
+    "checkpoints": "lambda_hat.targets.checkpoints",
     "llc": "lambda_hat.api",
     "load": "lambda_hat.results",
 }

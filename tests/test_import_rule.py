@@ -40,6 +40,8 @@ EXCEPTIONS = {
 CORE = ("lambda_hat.targets", "lambda_hat.posterior", "lambda_hat.samplers", "lambda_hat.estimation",
         "lambda_hat.sampling.ensemble", "lambda_hat.sampling.jit")  # fmt: skip
 COMMANDS = ("lambda_hat.cli",)
+# Of the core, what lists and reads files of checkpoints, and looks whether they still grow.
+READERS = ("lambda_hat.targets.checkpoints",)
 NOT_IN_CORE = {"os", "pathlib", "time", "logging", "hydra", "omegaconf"}
 ENTRIES = ("lambda_hat.config", "lambda_hat.sample", "lambda_hat.build", "hydra_plugins", "lambda_hat.launch.backend",
            "lambda_hat.launch.driver", "lambda_hat.launch.tuning.command",
@@ -155,7 +157,8 @@ def test_a_listing_stays_short(folder: str, most: int) -> None:
 
 
 def test_the_core_is_pure() -> None:
-    wrong = [str(i) for i in ALL if within(i.importer, CORE) and i.name.partition(".")[0] in NOT_IN_CORE]
+    pure = [i for i in ALL if within(i.importer, CORE) and not within(i.importer, READERS)]
+    wrong = [str(i) for i in pure if i.name.partition(".")[0] in NOT_IN_CORE]
     assert not wrong
 
 

@@ -1,5 +1,6 @@
 """A user's own model as a target: a loss, its parameters, its data."""
 
+import copy
 import functools
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -12,8 +13,10 @@ from jaxtyping import Array, Float, PyTree
 from lambda_hat.config.restriction import is_whole
 from lambda_hat.config.schema import Document
 from lambda_hat.targets.base import Built, Target
+from lambda_hat.targets.checkpoints import Checkpoint
 from lambda_hat.targets.problem import returned
 from lambda_hat.targets.problem.checked import Checked, polished, weighted
+from lambda_hat.targets.problem.elsewhere import elsewhere
 from lambda_hat.targets.problem.findings import computes_in_less, ignored, warnings_of
 from lambda_hat.targets.problem.frozen_function import FrozenFunction
 from lambda_hat.targets.problem.frozen_loss import FrozenLoss
@@ -143,6 +146,23 @@ class Problem:
         """
         return self._built
 
+    def at(self, params: Checkpoint | PyTree, state: PyTree = None) -> "Problem":
+        """The same loss and data around another w0. Nothing is traced or compiled again.
+
+        Args:
+            params: A checkpoint (:func:`lambda_hat.checkpoints`), or a pytree like the problem's own.
+            state: Like the problem's own; None: the checkpoint's where it has one, or else the problem's own.
+
+        Raises:
+            ConfigError: names, shapes or kinds of numbers are others than the problem's, or a file cannot be read.
+        """
+        _ = self._ignored  # found once for all of them
+        other = copy.copy(self)
+        other._given = elsewhere(self._given, params, state)
+        for name in ("id_content", "checked", "_built"):
+            other.__dict__.pop(name, None)
+        return other
+
     def part(self, restrict: Sequence[str] | PyTree) -> "Problem | Part":
         """The problem of some weights, the others staying at w0; the problem itself where that is all of them.
 
@@ -200,11 +220,14 @@ class Problem:
         is_coarse = computes_in_less(self._outputs.traces.first)
         look_at_outputs(self._outputs.outputs, target.data, target.w0, is_coarse=is_coarse)
 
+    @functools.cached_property
+    def _ignored(self) -> list[str]:
+        return ignored(self._loss.traces.function, self._loss.traces.shape)
+
     def _refuse_ignored(self) -> None:
-        paths = ignored(self._loss.traces.function, self._loss.traces.shape)
-        if paths:
+        if self._ignored:
             raise ProblemError(
-                [f"{path}: the loss does not depend on it; leave it out, or put it in state" for path in paths]
+                [f"{path}: the loss does not depend on it; leave it out, or put it in state" for path in self._ignored]
             )
 
     @property
