@@ -1,6 +1,8 @@
 """lambda_hat: the local learning coefficient of trained models, by many samplers, with errors one can trust."""
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +12,11 @@ if TYPE_CHECKING:
     from lambda_hat.results import load as load
     from lambda_hat.targets.checkpoints import checkpoints as checkpoints
     from lambda_hat.targets.problem import Problem as Problem
+
+# `python -m lambda_hat.sample` searches the working directory first, where a user's jax.py or random.py would take the
+# place of the real one. argv[0] is -m while it imports this package; pathlib would be searched for there, too.
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.path[0] != os.path.dirname(__path__[0]):  # noqa: PTH120
+    sys.path.append(sys.path.pop(0))
 
 __version__ = "0.1.0"  # pyproject.toml reads it here
 

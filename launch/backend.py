@@ -110,6 +110,7 @@ class Backend:
             "MPLBACKEND": "Agg",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "PYTHONPATH": import_path(),
+            "PYTHONSAFEPATH": "1",  # elements search the working directory last (search_last), not first
         }
         if self.kind == "slurm":
             names["JAX_PLATFORMS"] = "cuda,cpu" if self.wants_gpu else "cpu"

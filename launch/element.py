@@ -22,6 +22,7 @@ from typing import Any, Self
 from lambda_hat.config.foreign_code import refuse_foreign_code
 from lambda_hat.config.job import Job, parse_job
 from lambda_hat.config.schema import ConfigError, Document
+from lambda_hat.config.user_module import search_last
 from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.manifest import SETTLED, Manifest, Task, status_since_submission
 from lambda_hat.launch.signals import Stop
@@ -60,6 +61,7 @@ class Element:
         self.started = time.monotonic()
         stop = Stop()
         stop.install()
+        search_last("")
         code = self.work(stop)
         if code == EXIT_INTERRUPTED:
             self._start_again()

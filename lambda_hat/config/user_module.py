@@ -71,6 +71,12 @@ def user_function(path: str, folder: str | None, told: Callable[[Exception], str
     return UserFunction(getattr(imported, name), _folder_of(file), str(file))
 
 
+def search_last(folder: str) -> None:
+    """Have Python look for modules in ``folder`` (empty: where this process is), after all other places."""
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
 def import_path() -> str:
     """PYTHONPATH of processes that this one starts: its own code, wherever they start."""
     here = str(Path(lambda_hat.__file__).resolve().parents[1])
@@ -84,8 +90,8 @@ def _file_of(top: str, path: str, folder: str | None) -> Path:
     Raises:
         ConfigError: there is none, or it is not the one of ``folder``, which has one too.
     """
-    if folder is not None and folder not in sys.path:
-        sys.path.append(folder)
+    if folder is not None:
+        search_last(folder)
     importlib.invalidate_caches()
     here = [] if folder is None else [Path(folder, f"{top}.py"), Path(folder, top)]
     own = next((found for found in here if found.is_file() or (found.is_dir() and any(found.glob("*.py")))), None)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from lambda_hat.config.user_module import search_last
 from lambda_hat.launch.element import EXIT_INTERRUPTED, Element
 from lambda_hat.launch.manifest import Place
 from lambda_hat.launch.signals import Stop, Stopped
@@ -92,6 +93,7 @@ def main(arguments: list[str]) -> None:
     """Set signals and cores, then run elements until there are no more."""
     stop = Stop()
     stop.install()
+    search_last("")
     cores = os.environ.get(CORES)
     if cores and hasattr(os, "sched_setaffinity"):
         # Before JAX is imported, because XLA starts a thread for each core it finds.
