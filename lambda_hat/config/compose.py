@@ -34,6 +34,7 @@ _OURS = ("lambda_hat", "launch", "hydra_plugins")
 OverrideSet = tuple[Override, ...]
 # A sweep over null alone: Hydra's choice() takes none.
 _NULL = "null,null"
+_ANY_NAMES = ("model.args.", "model.args=")
 
 
 class CommandLine(NamedTuple):
@@ -302,6 +303,8 @@ def command_lines(config_name: str, arguments: list[str]) -> list[CommandLine]:
 
     if {"-m", "--multirun"} & set(arguments):
         sys.argv[1:] = deferred(arguments)
+    else:  # the arguments of model=own have any names, which Hydra would have marked with a +
+        sys.argv[1:] = [f"++{text}" if text.startswith(_ANY_NAMES) else text for text in arguments]
     # Else Hydra prints errors in its own words, and a traceback for all but its own, before we see them.
     with env_override({"HYDRA_FULL_ERROR": "1"}):
         hydra.main(config_path=str(config_dir()), config_name=config_name, version_base="1.3")(keep)()

@@ -2,14 +2,19 @@
 
 from typing import TYPE_CHECKING
 
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, schema_path
 
 if TYPE_CHECKING:
     from lambda_hat.config.job import Job, SamplerTraits
 
+_OWN = "lambda_hat.targets.problem.own."
+
 
 def cross_faults(job: "Job") -> list[str]:
     """What no single node can see."""
+    strangers = _strangers(job)
+    if strangers:  # whatever else was said would be of data or a training that the model has not
+        return strangers
     faults = job.model.faults(job.data, job.teacher) + job.sampler.traits.refuses(job.model, job.data)
     try:
         faults += _size_faults(job, fits=not faults)
@@ -21,6 +26,15 @@ def cross_faults(job: "Job") -> list[str]:
             "set training.dtype=float64 or sampler.dtype=float32"
         )
     return faults
+
+
+def _strangers(job: "Job") -> list[str]:
+    """The groups that model=own does not bring, and those of model=own where the model is another."""
+    nodes = {name: getattr(job, name) for name in ("model", "data", "teacher", "training")}
+    is_own = {name: (schema_path(type(node)) or "").startswith(_OWN) for name, node in nodes.items()}
+    if is_own.pop("model"):
+        return [f"{name}: model=own brings its own, so leave {name}= out" for name, own in is_own.items() if not own]
+    return [f"{name}: {name}=own belongs to model=own; choose another" for name, own in is_own.items() if own]
 
 
 def _size_faults(job: "Job", *, fits: bool) -> list[str]:

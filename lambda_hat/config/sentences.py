@@ -35,7 +35,7 @@ def validation_sentences(node: str, error: ValidationError, schema: Any) -> list
         key = ".".join(str(part) for part in (node, *item["loc"]) if not str(part).endswith("]"))
         message = _in_words(item["msg"])
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            known = f"no such key; {node} has {', '.join(names)}{near_miss(str(item['loc'][-1]), names)}"
+            known = f"no such key; {node} has {', '.join(names) or 'none here'}{near_miss(str(item['loc'][-1]), names)}"
             message = OF_SWEEPS.get(key) or known
         elif item["type"] == "unexpected_positional_argument":
             key, message = node, f"needs its fields by name, such as {names[0]}=..."

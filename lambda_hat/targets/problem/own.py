@@ -102,14 +102,10 @@ class Own:
         return self
 
     def faults(self, data: DataConfig, teacher: TeacherConfig) -> list[str]:
+        del data, teacher
         if self.content is None or self.facts is None:
             return ["model.content: is set when a command plans its runs; leave it out of a command line"]
-        alone = {"data": isinstance(data, GivenData), "teacher": isinstance(teacher, GivenTeacher)}
-        return [
-            f"{group}: model=own brings its own, so leave {group}= out"
-            for group, is_left in alone.items()
-            if not is_left
-        ]
+        return []
 
     def parameters(self, data: DataConfig) -> dict[str, tuple[int, ...]]:
         del data
