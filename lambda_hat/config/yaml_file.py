@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lambda_hat.config.compose import one_line
+from lambda_hat.config.compose import Composer, Config, one_line
 from lambda_hat.config.foreign_code import refuse_foreign_code
 from lambda_hat.config.presets import config_dir, presets_of
 from lambda_hat.config.schema import ConfigError, Document, Node, without_secrets
@@ -130,6 +130,21 @@ def presets_loader() -> Iterator[ConfigLoader]:
     """Hydra's loader of conf/ while the block lasts."""
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
+
+
+def ask_about_own_models(composer: Composer, lines: Iterable[Iterable[str]]) -> None:
+    """Find out, in one process, what the own problems of these command lines are.
+
+    A line that is at fault says so when its run is composed.
+
+    Raises:
+        ConfigError: the process ended without an answer.
+    """
+    configs: list[Config] = []
+    for line in lines:
+        with suppress(ConfigError):
+            configs += [composer.composed(overrides) for overrides in composer.expand(list(line))]
+    composer.own.ask(configs)
 
 
 def launcher_preset(loader: ConfigLoader, name: str | None, fields: Node) -> Document:

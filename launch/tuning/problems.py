@@ -10,7 +10,7 @@ from lambda_hat.config.compose import Composer, Config
 from lambda_hat.config.job import Job, canonical, digest, parse_job
 from lambda_hat.config.presets import presets_of
 from lambda_hat.config.schema import ConfigError, Document, near_miss
-from lambda_hat.config.yaml_file import flatten, override_text
+from lambda_hat.config.yaml_file import ask_about_own_models, flatten, override_text
 from lambda_hat.launch.plan import settings, target_label
 from lambda_hat.launch.tuning.schema import EXACT, Budgets, Dimension, Problem, Tuning
 
@@ -92,6 +92,7 @@ def compose_cases(composer: Composer, tuning: Tuning) -> list[Case]:
     """
     cases: list[Case] = []
     faults: list[str] = []
+    ask_about_own_models(composer, (_arguments(problem) for problem in tuning.problems))
     for index, problem in enumerate(tuning.problems):
         where = f"problems[{index}]"
         try:

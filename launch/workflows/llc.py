@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lambda_hat.config.compose import Composer
 from lambda_hat.config.job import Job, parse_job
 from lambda_hat.config.schema import ConfigError
-from lambda_hat.config.yaml_file import apply_sets, launcher_preset, presets_loader, read_document
+from lambda_hat.config.yaml_file import apply_sets, ask_about_own_models, launcher_preset, presets_loader, read_document
 from lambda_hat.launch import driver, table
 from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.plan import Plan, plan_jobs, settings
@@ -109,6 +109,8 @@ def _jobs(workflow: Workflow, composer: Composer) -> list[Job]:
     shared: dict[str, object] = {}
     places: dict[str, list[str]] = {}
     sound: set[str] = set()
+    firsts = (run_settings(workflow, target, 0) for target in range(len(workflow.targets)))
+    ask_about_own_models(composer, ([setting.text for setting in chosen] for chosen in firsts))
     for target in range(len(workflow.targets)):
         for sampler in range(len(workflow.samplers)):
             chosen = run_settings(workflow, target, sampler)
