@@ -15,7 +15,8 @@ from lambda_hat.store.records import model_and_data
 
 _COLUMNS = (
     "run", "target", "sampler", "state", "error", "llc", "llc_mcse", "verdict.reliable", "exact.contradicts", "time",
-    "sweep", "experiment", "config.model._target_", "config.data._target_", "config.data.name", "config.data.path",
+    "sweep", "experiment", "config.model._target_", "config.model.problem",
+    "config.data._target_", "config.data.name", "config.data.path",
 )  # fmt: skip
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 # What the files of a run's folder are, by how their names begin.
@@ -168,8 +169,9 @@ def _entry(row: Document) -> Entry:
     """A row of the index under the names of `artifacts ls --json`."""
     label: str | None = None
     if row["config.model._target_"]:
+        model = {field: row[f"config.model.{field}"] for field in ("_target_", "problem")}
         data = {field: row[f"config.data.{field}"] for field in ("_target_", "name", "path")}
-        label = "-".join(model_and_data({"model": {"_target_": row["config.model._target_"]}, "data": data}))
+        label = "-".join(model_and_data({"model": model, "data": data}))
     names = ("run", "target", "sampler", "state", "error", "llc", "llc_mcse", "time", "sweep", "experiment")
     judged = {"reliable": row["verdict.reliable"], "contradicted": row["exact.contradicts"]}
     return {**{name: row[name] for name in names}, "label": label, **judged}
