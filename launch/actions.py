@@ -18,6 +18,7 @@ from lambda_hat.launch.slurm import cluster
 from lambda_hat.launch.slurm.logs import element_logs
 from lambda_hat.launch.submit import submit
 from lambda_hat.launch.sweep import OVER, RunState, Sweep
+from lambda_hat.store.files import adopt_config
 from lambda_hat.store.layout import Store, StoreError, read_config, write_status
 from lambda_hat.store.lease import process_here
 from lambda_hat.store.runs import archive
@@ -96,7 +97,9 @@ def _frozen(store: Store, state: RunState, *, trust_code: bool) -> Job:
     config = read_config(folder)
     if config is None:
         raise StoreError(f"cannot read {folder / 'config.yaml'}: it was never written; give the sweep's command again")
-    if not trust_code:
+    if trust_code:  # its element, which asks whose it is, runs for this user
+        adopt_config(folder)
+    else:
         refuse_foreign_code(folder / "config.yaml", config, way_out="add --trust-code if you trust it")
     return dataclasses.replace(parse_job(config), rerun=False)
 

@@ -15,8 +15,8 @@ from typing import Any
 from lambda_hat.config.schema import ConfigError, Node
 
 _OURS = "lambda_hat."
-# Of a class, of the function that model=own calls.
-_KEYS = ("_target_", "problem")
+# Of a class, of the function that model=own calls: classes of this package do nothing, its functions may do anything.
+_CLASS, _FUNCTION = "_target_", "problem"
 
 
 def refuse_foreign_code(path: Path, document: Node, *, way_out: str = "") -> None:
@@ -30,7 +30,8 @@ def refuse_foreign_code(path: Path, document: Node, *, way_out: str = "") -> Non
     Raises:
         ConfigError: one sentence for each module, which names it, its folder and the file's owner.
     """
-    modules = {name.rpartition(".")[0] for name in _named(document) if not name.startswith(_OURS)}
+    named = _named(document)
+    modules = {name.rpartition(".")[0] for key, name in named if key == _FUNCTION or not name.startswith(_OURS)}
     owner = path.stat().st_uid if modules else os.geteuid()
     if owner != os.geteuid():
         raise ConfigError(
@@ -43,20 +44,20 @@ def refuse_foreign_code(path: Path, document: Node, *, way_out: str = "") -> Non
         )
 
 
-def _named(value: Any, key: str = "") -> Iterator[str]:
-    """The dotted path of every class and function that a document names, as a value or in an override."""
+def _named(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Kind and dotted path of every class and function that a document names, as a value or in an override."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             yield from _named(item, str(name))
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _named(item, key)
-    elif key.rpartition(".")[2] in _KEYS and value is not None:
-        yield str(value)
+    elif (last := key.rpartition(".")[2]) in (_CLASS, _FUNCTION) and value is not None:
+        yield last, str(value)
     elif isinstance(value, str):
-        for name in _KEYS:
+        for name in (_CLASS, _FUNCTION):
             if re.search(rf"(^|\.){name}=", value):
-                yield value.partition(f"{name}=")[2]
+                yield name, value.partition(f"{name}=")[2]
 
 
 def _place(module: str) -> str:

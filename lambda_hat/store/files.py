@@ -192,6 +192,13 @@ def write_config(folder: Path, config: Node, guard: Guard | None = None) -> None
         write_bytes(path, data, guard)
 
 
+def adopt_config(folder: Path) -> None:
+    """Write ``folder/config.yaml`` as it is, so that it belongs to the user of this process."""
+    data = read_bytes(folder / "config.yaml")
+    if data is not None:
+        write_bytes(folder / "config.yaml", data)
+
+
 def read_config(folder: Path) -> Document | None:
     """The frozen configuration of a run or target, or None if there is none.
 

@@ -17,10 +17,12 @@ from typer.testing import CliRunner
 from lambda_hat.cli.__main__ import app
 from lambda_hat.results import load
 from tests.hang import HANG
+from tests.jobs import own_nodes
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD_STORE = ROOT / "tests" / "data" / "store_31848a6"
 SWEEP = "old-"
+OF_OWN = "lambda_hat.samplers.sghmc.SGHMC"  # its runs become some of model=own
 LOOKERS = {
     "help": ["--help"],
     "status": ["status", SWEEP],
@@ -72,6 +74,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _trapped(config: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+    if config["sampler"]["_target_"] == OF_OWN:
+        return own_nodes("trap.problem", Path())
     return {node: {**config[node], "_target_": "trap.Trap"} for node in ("model", "data", "sampler")}
 
 

@@ -17,10 +17,11 @@ from lambda_hat.launch.signals import Stop
 from lambda_hat.launch.sweep import Sweep
 from lambda_hat.store.layout import Store, read_status, write_config, write_json
 from lambda_hat.store.sweeps import SweepRun
-from tests.jobs import job_config
+from tests.jobs import job_config, own_nodes
 
 TARGET, RUN = "tgt_0123456789ab", "run_hmc_0123456789ab"
 GROUPS = ("model", "data", "teacher", "training", "sampler")
+OWN = "own"  # model=own, whose function is in the trap
 TRAP = "raise SystemExit('imported')\n"  # no command catches that
 
 
@@ -41,12 +42,15 @@ def another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
 
 
-@pytest.fixture(params=GROUPS)
+@pytest.fixture(params=[*GROUPS, OWN])
 def sweep(request: pytest.FixtureRequest, store_root: Path) -> Sweep:
     """A sweep of one run whose frozen config names the trap, with more modules in every folder of its store."""
     store = Store(store_root)
     folder = store.run_dir(TARGET, RUN)
-    write_config(folder, {**job_config(store_root), request.param: {"_target_": "trap_of_doers.below.Trap"}})
+    trap = {request.param: {"_target_": "trap_of_doers.below.Trap"}}
+    if request.param == OWN:
+        trap = own_nodes("trap_of_doers.below.problem", store_root)
+    write_config(folder, {**job_config(store_root), **trap})
     write_json(folder.parent / "meta.json", {"id": TARGET})
     manifest = Manifest("s", "dev", {"_target_": LOCAL_TARGET}, {RUN: SweepRun(TARGET, "hmc", "q")})
     manifest.enter(Array("runs", [[RUN]]), store)
@@ -70,6 +74,7 @@ def test_retry_refuses_what_another_users_config_names(sweep: Sweep) -> None:
         retry(sweep)
 
 
+@pytest.mark.parametrize("sweep", GROUPS, indirect=True)
 def test_the_users_own_config_is_imported(sweep: Sweep) -> None:
     """It is how a target of another package is used, and shows that the other tests would see an import."""
     with pytest.raises(SystemExit, match="imported"):
@@ -83,6 +88,9 @@ def test_the_users_own_config_is_imported(sweep: Sweep) -> None:
         "targets: [{model._target_: trap_of_doers.Trap}]",
         "overrides: ['model._target_=trap_of_doers.Trap']",
         "samplers: [{overrides: {+data._target_: trap_of_doers.Trap}}]",
+        "targets: [{model: own, overrides: {model.problem: trap_of_doers.problem}}]",
+        "problems: [{model: own, overrides: {model: {problem: trap_of_doers.problem}}}]",
+        "overrides: ['model.problem=trap_of_doers.problem']",
     ],
 )
 def test_another_users_workflow_file_is_refused(tmp_path: Path, text: str, request: pytest.FixtureRequest) -> None:
@@ -94,6 +102,15 @@ def test_another_users_workflow_file_is_refused(tmp_path: Path, text: str, reque
         read_document(path)
     path.write_text("targets: [{model._target_: lambda_hat.targets.quadratic.Quadratic}]")
     assert read_document(path)
+
+
+@pytest.mark.usefixtures("another_user")
+def test_a_function_of_this_package_is_refused_as_well(tmp_path: Path) -> None:
+    """Of all that it can do, another user would choose the arguments."""
+    path = tmp_path / "workflow.yaml"
+    path.write_text("targets: [{model: own, overrides: {model.problem: lambda_hat.store.files.write_json}}]")
+    with pytest.raises(ConfigError, match=r"the module lambda_hat\.store\.files "):
+        read_document(path)
 
 
 @pytest.mark.parametrize("named", ["", "Trap", ".", "..rmtree", "trap_of_doers..Trap"])
