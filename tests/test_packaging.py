@@ -4,52 +4,31 @@ Sees a file that is in the checkout but not in the wheel, and a path that only w
 exact, hashed, complete, and naming no registry.
 """
 
-import os
 import re
-import subprocess
 import sys
-import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.hang import HANG
 from tests.launch.in_the_way import WAYS, put, sweep_through_every_door
 from tests.launch.test_older_elements import start_queued_element
+from tests.wheel import build_wheel, install, run
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = ["requirements.lock", "requirements-cuda.lock"]
 
 
-def run(*words: str | Path, cwd: Path) -> str:
-    """Run a command without this process's paths; its stdout."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(list(map(str, words)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=HANG)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder, cwd=ROOT)
-    (built,) = folder.glob("*.whl")
-    return built
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment's bin folder: the wheel is installed, its dependencies are lent by this environment."""
-    folder = tmp_path_factory.mktemp("venv")
-    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
-    # A .pth file inside a folder that a .pth file names is not followed: the editable checkout stays invisible.
-    site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    run(sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--no-deps", wheel, cwd=folder)
-    return folder / "bin"
+    return install(wheel, tmp_path_factory.mktemp("venv"))
 
 
 def test_the_wheel_carries_conf_and_no_tests(wheel: Path) -> None:

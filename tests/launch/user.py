@@ -63,13 +63,15 @@ class User:
     Args:
         environment: What their commands find, beside what this process has.
         preset: Their ``hydra/launcher``.
-        checkout: The code that they work with.
+        checkout: The code that they work with, and where they are.
+        python: With which they work.
     """
 
     root: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     preset: Mapping[str, Any] = field(default_factory=lambda: LOCAL)
     checkout: Path = REPOSITORY
+    python: str | Path = sys.executable
 
     @property
     def store(self) -> Store:
@@ -92,7 +94,7 @@ class User:
     def popen(self, *arguments: str, shell: str = "") -> subprocess.Popen[str]:
         """Start Python, after the ``shell`` lines."""
         return subprocess.Popen(
-            ["bash", "-c", f'{shell} exec "$@"', "bash", sys.executable, *arguments], cwd=self.checkout, text=True,
+            ["bash", "-c", f'{shell} exec "$@"', "bash", str(self.python), *arguments], cwd=self.checkout, text=True,
             env={**os.environ, **self.environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
