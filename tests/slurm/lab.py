@@ -30,7 +30,7 @@ DATABASE_COMMANDS = {
 }
 CPU_NODES, GPU_NODES = ("cpu1", "cpu2"), ("gpu1",)
 NUM_GPUS, GPU_TYPE = 4, "a100"
-MAX_ARRAY_SIZE = 11
+MAX_ARRAY_SIZE = 4  # a sweep of a few processes needs more than one array
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
 
 

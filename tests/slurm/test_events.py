@@ -1,5 +1,9 @@
 """What happens to elements on clusters, made to happen on a real SLURM: each must end as docs/slurm.md says."""
 
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
 import pytest
 
 from lambda_hat.config.job import Job
@@ -21,22 +25,118 @@ def assert_went_on(user: ClusterUser, job: Job, unbroken: Trace) -> None:
     assert_same_trace(trace_of(job, user.store), unbroken)
 
 
-@pytest.mark.parametrize("is_warned", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_preempted_run_goes_on(user: ClusterUser, lab: Lab, unbroken: Trace, is_warned: bool) -> None:
-    lab.set_warning_of_preemption(is_warned)
+@dataclass
+class Struck:
+    """A sweep on its way, and what is to happen to a run of it once that has committed draws."""
+
+    user: ClusterUser
+    driver: "subprocess.Popen[str]"
+    blows: dict[str, tuple[Job, Callable[[], object]]] = field(default_factory=dict)
+
+    def has_met_all(self) -> bool:
+        for name, (job, blow) in list(self.blows.items()):
+            if self.user.has_committed(job):
+                blow()
+                del self.blows[name]
+        return not self.blows
+
+
+def preempted(user: ClusterUser) -> Struck:
     on_one_node = {"partition": "low", "additional_parameters": {"requeue": True, "nodelist": "cpu1"}}
-    driver = user.start(LONG, launcher=on_one_node)
-    user.until_committed(user.job(**LONG))
-    user.slurm("sbatch", "-p", "high", "-w", "cpu1", "-c", "8", "-o", "/dev/null", "--wrap", "sleep 1")
-    user.finish(driver)
+    urgent = ("sbatch", "-p", "high", "-w", "cpu1", "-c", "8", "-o", "/dev/null", "--wrap", "sleep 1")
+    blow = (user.job(**LONG), lambda: user.slurm(*urgent))
+    return Struck(user, user.start(LONG, launcher=on_one_node), {"preempted": blow})
+
+
+ELSEWHERE = {"additional_parameters": {"requeue": True, "nodelist": "cpu2"}}  # than where others are preempted
+THREE = [{**LONG, "seed": seed} for seed in range(3)]
+LARGE = [{**SHORT, "model": {**TOY, "loss_megabytes": 2500}}, SHORT]
+
+
+@pytest.fixture(scope="module")
+def struck(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Struck]]:
+    """Four sweeps side by side, each in a store of its own, since most of their time is waiting."""
+    lab.set_warning_of_preemption(True)
+    users = {name: ClusterUser.of(lab, tmp_path_factory.mktemp(name) / "runs") for name in ("p", "r", "k", "m")}
+    requeued, killed, large = users["r"], users["k"], users["m"]
+    once, first, second = requeued.job(**LONG), killed.job(**THREE[0]), killed.job(**THREE[1])
+    found = {
+        "preempted": preempted(users["p"]),
+        "requeued": Struck(
+            requeued,
+            requeued.start(LONG, launcher=ELSEWHERE),
+            {"requeued": (once, lambda: requeued.slurm("scontrol", "requeue", requeued.element_of(once)))},
+        ),
+        "killed": Struck(
+            killed,
+            killed.start(*THREE, launcher=ELSEWHERE),
+            {
+                "killed": (first, lambda: kill(*killed.processes(killed.element_of(first)))),
+                "cancelled": (second, lambda: killed.slurm("scancel", killed.element_of(second))),
+            },
+        ),
+        "large": Struck(large, large.start(*LARGE, launcher={**ELSEWHERE, "mem_gb": 1})),
+    }
+    try:
+        users["p"].until(lambda: not sum(not sweep.has_met_all() for sweep in found.values()))
+        yield found
+    finally:
+        for sweep in found.values():
+            sweep.driver.kill()
+
+
+def test_a_preempted_run_goes_on(struck: dict[str, Struck], unbroken: Trace) -> None:
+    """With a warning, by USR2."""
+    user = struck["preempted"].user
+    user.finish(struck["preempted"].driver)
     assert_went_on(user, user.job(**LONG), unbroken)
 
 
-def test_a_requeued_run_goes_on(user: ClusterUser, unbroken: Trace) -> None:
-    driver = user.start(LONG)
-    user.until_committed(user.job(**LONG))
-    user.slurm("scontrol", "requeue", user.element_of(user.job(**LONG)))
-    user.finish(driver)
+def test_a_requeued_run_goes_on(struck: dict[str, Struck], unbroken: Trace) -> None:
+    user = struck["requeued"].user
+    user.finish(struck["requeued"].driver)
+    assert_went_on(user, user.job(**LONG), unbroken)
+
+
+def test_killed_and_cancelled_runs_say_so_and_retry_completes_them(struck: dict[str, Struck]) -> None:
+    user = struck["killed"].user
+    killed, cancelled, sibling = (user.job(**change) for change in THREE)
+    conditions = user.finish(struck["killed"].driver)
+    assert (conditions[killed.run_id].state, conditions[cancelled.run_id].state) == ("failed", "cancelled"), conditions
+    assert "killed" in conditions[killed.run_id].reason
+    assert conditions[sibling.run_id].state == "finished"
+
+    made = user.status(sibling)
+    code, out, err = user.command("retry", "s")
+    assert code == 0, out + err + user.evidence()
+    assert {condition.state for condition in user.conditions().values()} == {"finished"}
+    assert user.status(sibling) == made, "what was finished was done again"
+
+
+def test_a_run_out_of_memory_fails_alone_and_goes_on_with_more(struck: dict[str, Struck]) -> None:
+    """SLURM kills the process, which cannot say why; then the same command, with what it lacked."""
+    user = struck["large"].user
+    large, small = (user.job(**changes) for changes in LARGE)
+    conditions = user.finish(struck["large"].driver)
+    assert conditions[small.run_id].state == "finished"
+    assert conditions[large.run_id].state == "failed"
+    assert "killed before it could say why" in conditions[large.run_id].reason
+    code, out, _ = user.command("logs", "s", large.run_id)
+    assert code == 0
+    assert "memory" in out.lower()
+
+    made = user.status(small)
+    conditions = user.submit(*LARGE, launcher={"mem_gb": 4})
+    assert {condition.state for condition in conditions.values()} == {"finished"}
+    assert user.status(small) == made, "what was finished was done again"
+
+
+@pytest.mark.slow
+def test_a_run_preempted_without_a_warning_goes_on(user: ClusterUser, lab: Lab, unbroken: Trace) -> None:
+    lab.set_warning_of_preemption(False)
+    sweep = preempted(user)
+    user.until(sweep.has_met_all)
+    user.finish(sweep.driver)
     assert_went_on(user, user.job(**LONG), unbroken)
 
 
@@ -63,45 +163,6 @@ def test_when_a_node_is_lost_the_copy_that_lives_on_there_stops(user: ClusterUse
     finally:
         lab.start_node(node)
     assert_went_on(user, job, unbroken)
-
-
-def test_killed_and_cancelled_runs_say_so_and_retry_completes_them(user: ClusterUser) -> None:
-    changes = [{**LONG, "seed": seed} for seed in range(3)]
-    killed, cancelled, sibling = (user.job(**change) for change in changes)
-    driver = user.start(*changes)
-    for job in (killed, cancelled):
-        user.until_committed(job)
-    (pid,) = user.processes(user.element_of(killed))
-    kill(pid)
-    user.slurm("scancel", user.element_of(cancelled))
-    conditions = user.finish(driver)
-    assert (conditions[killed.run_id].state, conditions[cancelled.run_id].state) == ("failed", "cancelled"), conditions
-    assert "killed" in conditions[killed.run_id].reason
-    assert conditions[sibling.run_id].state == "finished"
-
-    made = user.status(sibling)
-    code, out, err = user.command("retry", "s")
-    assert code == 0, out + err + user.evidence()
-    assert {condition.state for condition in user.conditions().values()} == {"finished"}
-    assert user.status(sibling) == made, "what was finished was done again"
-
-
-def test_a_run_out_of_memory_fails_alone_and_goes_on_with_more(user: ClusterUser) -> None:
-    """SLURM kills the process, which cannot say why; then the same command, with what it lacked."""
-    jobs = [{**SHORT, "model": {**TOY, "loss_megabytes": 2500}}, SHORT]
-    large, small = (user.job(**changes) for changes in jobs)
-    conditions = user.submit(*jobs, launcher={"mem_gb": 1})
-    assert conditions[small.run_id].state == "finished"
-    assert conditions[large.run_id].state == "failed"
-    assert "killed before it could say why" in conditions[large.run_id].reason
-    code, out, _ = user.command("logs", "s", large.run_id)
-    assert code == 0
-    assert "memory" in out.lower()
-
-    made = user.status(small)
-    conditions = user.submit(*jobs, launcher={"mem_gb": 4})
-    assert {condition.state for condition in conditions.values()} == {"finished"}
-    assert user.status(small) == made, "what was finished was done again"
 
 
 @pytest.mark.slow
