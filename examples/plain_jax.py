@@ -1,22 +1,19 @@
-"""The LLC of a small network of plain JAX: trained here, estimated by HMC, judged.
-
-python examples/plain_jax.py
-"""
+"""The LLC of a small network of plain JAX: trained here, estimated by HMC, judged."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_iris
 
 import lambda_hat as lh
 
-pixels, labels = load_digits(return_X_y=True)
-data = {"x": np.float32(pixels / 16), "y": np.int32(labels)}
+x, y = load_iris(return_X_y=True)
+data = {"x": np.float32((x - x.mean(0)) / x.std(0)), "y": np.int32(y)}
 rng = np.random.default_rng(0)
 params = {
-    "hidden": {"w": np.float32(rng.normal(size=(64, 8)) / 8), "b": np.zeros(8, np.float32)},
-    "out": {"w": np.float32(rng.normal(size=(8, 10)) / 3), "b": np.zeros(10, np.float32)},
+    "hidden": {"w": np.float32(rng.normal(size=(4, 3)) / 2), "b": np.zeros(3, np.float32)},
+    "out": {"w": np.float32(rng.normal(size=(3, 3))), "b": np.zeros(3, np.float32)},
 }
 
 
@@ -27,7 +24,7 @@ def loss(params, batch):
     return optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"])
 
 
-optimizer = optax.adam(optax.cosine_decay_schedule(0.01, 2000))
+optimizer = optax.adam(optax.cosine_decay_schedule(0.02, 2000))
 state = optimizer.init(params)
 
 
@@ -39,6 +36,4 @@ def step(params, state):
 
 for _ in range(2000):
     params, state = step(params, state)
-
-budget = lh.Budget(draws=500)
-print(lh.llc(lh.Problem(loss, params, data), sampler="hmc", gamma=10.0, num_warmup=300, budget=budget))
+print(lh.llc(lh.Problem(loss, params, data), sampler="hmc", num_warmup=300, budget=lh.Budget(draws=800)))
