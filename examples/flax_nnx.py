@@ -39,4 +39,4 @@ for _ in range(2000):
 net.eval()
 graphdef, params, rest = nnx.split(net, nnx.Param, ...)
 problem = lh.Problem(lambda p, rest, batch: row_losses(nnx.merge(graphdef, p, rest), batch), params, data, state=rest)
-print(lh.llc(problem, sampler="hmc", num_warmup=300, budget=lh.Budget(draws=800)))
+print(lh.llc(problem, gamma=10.0, num_warmup=300, budget=lh.Budget(draws=800)))

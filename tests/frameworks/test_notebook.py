@@ -8,7 +8,6 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "examples" / "bring_your_own_model.ipynb"
@@ -39,9 +38,7 @@ def test_it_runs(notebook: Any, tmp_path: Path) -> None:
     first = code_cells(notebook)[0]
     assert SIZES.fullmatch(first.source)
     first.source = "DRAWS, WARMUP, TRAINING_STEPS = 20, 20, 100"
-    by_sockets = Config({"KernelManager": {"transport": "ipc"}})
-    where = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=600, resources=where, config=by_sockets).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert [shown(cell) for cell in code_cells(notebook)] == committed
 
 
