@@ -62,12 +62,12 @@ class Toy(Quadratic):
 _advance = Ensemble.advance
 
 
-def _slowly(ensemble: Ensemble, state: Any, phase: Phase, start: int, length: int) -> Any:
+def _slowly(self: Ensemble, state: Any, phase: Phase, start: int, length: int) -> Any:
     """On the host, since a program that calls Python is never cached: each process would compile it anew."""
-    model = ensemble.posterior.target.model
-    if isinstance(model, Toy) and model.slow_in in (None, ensemble.sampler.dtype):
+    model = self.posterior.target.model
+    if isinstance(model, Toy) and model.slow_in in (None, self.sampler.dtype):
         time.sleep(model.step_s * length)
-    return _advance(ensemble, state, phase, start, length)
+    return _advance(self, state, phase, start, length)
 
 
 Ensemble.advance = _slowly

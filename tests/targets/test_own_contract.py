@@ -220,3 +220,12 @@ def test_outputs_that_break_the_contract(outputs: Any, sentence: str) -> None:
 def test_a_population_has_no_outputs() -> None:
     said = told(lambda p: (p["w"] ** 2).sum() + p["b"] ** 2, data=None, num_data=9, outputs=predictions)
     assert said == "outputs: needs rows, but data=None is a population"
+
+
+@pytest.mark.parametrize("place", ["params", "data", "state"])
+def test_two_arrays_of_one_path_are_refused(place: str) -> None:
+    """One would stand for both in the id."""
+    given: dict[str, Any] = {"params": {"w": np.ones(2)}, "data": {"x": np.ones((4, 2))}, "state": {"s": np.ones(1)}}
+    given[place] = {"a/b": np.ones(4), "a": {"b": np.ones(4)}}
+    with pytest.raises(ProblemError, match=f"{place}/a/b: two arrays have this path; rename a key"):
+        Problem(lambda p, s, b: b["x"] @ p["w"], **given)

@@ -1,6 +1,7 @@
 """A user's pytrees as plain arrays: the parameters as one flat w, data and state as their leaves, each by its path."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -94,6 +95,7 @@ def parameters(tree: PyTree) -> Parameters:
     _refuse_statistics(tree)
     named, treedef = named_leaves("params", tree)
     paths = [path for path, _ in named]
+    _refuse_twice(paths)
     faults = [fault for path, leaf in named if (fault := _coordinate_fault(path, leaf))]
     if faults:
         raise ProblemError(faults)
@@ -117,8 +119,16 @@ def leaves_of(name: str, tree: PyTree) -> tuple[Structure, list[Leaf]]:
     """
     named, treedef = named_leaves(name, tree)
     leaves = [_leaf(path, value) for path, value in named]
+    _refuse_twice([leaf.path for leaf in leaves])
     structure = Structure(treedef, tuple(leaf.path for leaf in leaves), tuple(leaf.key for leaf in leaves))
     return structure, leaves
+
+
+def _refuse_twice(paths: Sequence[str]) -> None:
+    """Two leaves of one path, such as of the keys "a/b" and "a" over "b", could not be told apart."""
+    twice = sorted(path for path, count in Counter(paths).items() if count > 1)
+    if twice:
+        raise ProblemError([f"{path}: two arrays have this path; rename a key that has a / in it" for path in twice])
 
 
 def common_length(rows: Sequence[Leaf]) -> int:
