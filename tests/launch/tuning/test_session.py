@@ -85,7 +85,7 @@ OF_SAMPLERS = [
     ("eta0", {"dist": "float", "low": 0.1, "high": 1.0}, "search_space.sgld.eta0: is an older name; use step_size"),
     ("length", {"dist": "int", "low": 1, "high": 2}, "search_space.sgld.length: is an older name; use draws"),
     ("rank", {"dist": "int", "low": 1, "high": 2}, "sgld.rank: sgld has no such field; it has step_size"),
-    ("batch_size", {"dist": "int", "low": 0, "high": 2}, "sampler.batch_size: input should be greater than 0"),
+    ("batch_size", {"dist": "int", "low": 0, "high": 2}, "sampler.batch_size: needs to be greater than 0"),
     ("batch_size", {"dist": "categorical", "choices": [16, 9999]}, "sgld.batch_size: sampler.batch_size: needs"),
     ("draws", {"dist": "float", "low": 1.5, "high": 2.5}, "search_space.sgld.draws: budget.draws"),
 ]  # fmt: skip
