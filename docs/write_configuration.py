@@ -74,6 +74,8 @@ def kind(hint: Any) -> str:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin in (list, tuple):
         return f"list of {kind(arguments[0])}"
+    if origin is dict or dataclasses.is_dataclass(hint):
+        return "mapping"
     words = {bool: "true or false", int: "integer", float: "number", str: "text", types.NoneType: "null"}
     return words.get(hint, str(hint))
 
