@@ -121,6 +121,7 @@ def test_a_module_in_the_working_directory_hides_none_from_the_command(tmp_path:
     subprocess.run(command, cwd=tmp_path, env={**environment, "PYTHONPATH": str(CHECKOUT)}, check=True, timeout=HANG)
 
 
+@pytest.mark.slow
 def test_a_sweep_beside_modules_of_python_s_names(home: Path) -> None:
     """One process finds out about all problems; planning, workers and tables know them by their arguments."""
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONSAFEPATH": "1"}
