@@ -4,6 +4,7 @@ commits is in :mod:`lambda_hat.run.file_sink`, the loop itself in :mod:`lambda_h
 
 import contextlib
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from lambda_hat.config.job import Job
+from lambda_hat.config.schema import Document
 from lambda_hat.posterior import localise
 from lambda_hat.run import publish as results
 from lambda_hat.run.accounting import Ledger
@@ -25,7 +27,8 @@ from lambda_hat.run.target import RunError, ensure_target, load_target
 from lambda_hat.samplers.base import sampler_of
 from lambda_hat.sampling.compilation_cache import CompilationCache, compilation_cache
 from lambda_hat.sampling.ensemble import Ensemble
-from lambda_hat.store.layout import Store, StoreError, open_log, write_config, write_status
+from lambda_hat.store.files import plain
+from lambda_hat.store.layout import Store, StoreError, open_log, read_json, write_config, write_json, write_status
 from lambda_hat.store.lease import Lease, LeaseLost
 from lambda_hat.store.runs import claim, finished
 
@@ -110,7 +113,7 @@ class _Run:
         """Draw, and merge the trace. The estimate needs neither target nor chains, which end here: on a large model
         they are most of the memory."""
         job = self.job
-        target, meta = load_target(job, self.store)
+        target, meta = load_target(job, self.store, self._once)
         nbeta, gamma = job.posterior.resolve_nbeta(target.num_data), job.posterior.gamma
         ensemble = Ensemble(sampler_of(job), localise(target, nbeta, gamma), job.num_chains, job.seed)
         setting = setting_of(job.run_id, ensemble, nbeta, gamma, meta["report"])
@@ -123,3 +126,13 @@ class _Run:
         made = provenance(device.platform, device.device_kind, job.sampler.dtype)
         origin = results.Origin(job, meta, setting, made, ensemble.tuned(ended.state))
         return chunks.ledger, origin, sink.merge(chunks.ledger, ended.state, origin)
+
+    def _once(self, look: Callable[[], Document]) -> Document:
+        """What w0 is along the free weights: looked at when the run begins, and kept for when it goes on."""
+        path = self.directory / "w0.json"
+        kept = read_json(path)
+        if kept is not None:
+            return kept["report"]
+        report = plain(look())
+        write_json(path, {"report": report}, guard=self.lease)
+        return report

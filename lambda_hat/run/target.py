@@ -3,6 +3,7 @@
 import contextlib
 import time
 import traceback
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -80,8 +81,21 @@ def _build(job: Job, store: Store, reporter: Reporter, lease: Lease) -> None:
         reporter.line(f"warning: {warning}")
 
 
-def load_target(job: Job, store: Store) -> tuple[Target, Document]:
-    """The job's target from the store, in the sampling dtype, and its meta.json."""
+def _at_once(make: Callable[[], Document]) -> Document:
+    return make()
+
+
+def load_target(
+    job: Job, store: Store, examined: Callable[[Callable[[], Document]], Document] = _at_once
+) -> tuple[Target, Document]:
+    """The job's target from the store, in the sampling dtype, and its meta.json.
+
+    Args:
+        job: Of which some weights may be free.
+        store: Where its target is.
+        examined: Gives what w0 is along the free weights, by looking (its argument), which takes up to 300 products
+            with the Hessian, or as it was found before.
+    """
     stored = store.load_target(job.target_id)
     check_target(store.target_dir(job.target_id), stored)
     arrays, w0, meta = stored
@@ -106,7 +120,7 @@ def load_target(job: Job, store: Store) -> tuple[Target, Document]:
         return target, meta
     # Of the free weights alone: what w0 is as stored, not as rounded for the run; no asymptotic value is known.
     with jax.enable_x64(True):
-        report = _report(job, target_in("float64"), meta["report"])
+        report = examined(lambda: _report(job, target_in("float64"), meta["report"]))
     return target, {**meta, "report": report, "dim": target.dim, "known_lambda": None, "known_multiplicity": None}
 
 

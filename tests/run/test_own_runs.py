@@ -16,7 +16,7 @@ from lambda_hat.config.own_models import OwnModels
 from lambda_hat.config.schema import ConfigError
 from lambda_hat.run.loop import Outcome, execute
 from lambda_hat.store.housekeeping.verify import verify
-from lambda_hat.store.layout import Store
+from lambda_hat.store.layout import Store, read_json
 from lambda_hat.targets.problem import own as own_targets
 from tests.jobs import HMC, job_config, own_nodes
 
@@ -130,6 +130,22 @@ def test_a_stopped_run_goes_on_to_the_same_bits(models: OwnModels, folder: Path,
     later = job(models, folder, tmp_path / "stopped", 9)
     assert not make(later).was_found
     assert trace(later).equals(trace(whole))
+
+
+def test_a_run_of_some_weights_looks_at_w0_once(
+    models: OwnModels, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    described = own_targets.Own.described
+    monkeypatch.setattr(own_targets.Own, "described", lambda self, target: looks.append(1) or described(self, target))
+    for draws in (4, 6):
+        make(job(models, folder, tmp_path, draws, restrict=["w"]))
+    restricted = job(models, folder, tmp_path, 6, restrict=["w"])
+    assert looks == [1]
+    directory = Store(tmp_path).run_dir(restricted.target_id, restricted.run_id)
+    analysis, kept = read_json(directory / "analysis.json") or {}, read_json(directory / "w0.json") or {}
+    assert analysis["target_report"] == kept["report"]
+    assert trace(restricted).equals(trace(job(models, folder, folder / "runs", restrict=["w"])))
 
 
 @pytest.mark.parametrize(
