@@ -15,6 +15,7 @@ _COMPARED = ("model", "data", "teacher", "training", "posterior", "sampler", "nu
 
 # The class of model=own, of which a reader wants to know the problem and its arguments.
 _OWN = "Own"
+_LONGEST_NAME = 60
 
 # A field of a config: its node, the class of the node, its name. The class itself is a field without a name.
 Field = tuple[str, str, str]
@@ -84,7 +85,8 @@ def model_and_data(config: Node) -> tuple[str, str]:
     """What to call a target's model and data: ``mlp``, ``digits``; own data by their file, ``rows.npz``."""
     model, data = config.get("model", {}), config.get("data", {})
     if _class_of(model) == _OWN:
-        return str(model.get("problem") or "own"), "own"
+        args = " ".join(f"{name}={value}" for name, value in (model.get("args") or {}).items())
+        return f"{model.get('problem') or 'own'} {args}".strip()[:_LONGEST_NAME], "own"
     file = PurePath(str(data.get("path") or "")).name
     return _class_of(model).lower(), file or str(data.get("name") or _class_of(data)).lower()
 

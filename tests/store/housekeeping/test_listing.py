@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from lambda_hat.store.housekeeping.listing import list_runs, moment
 from lambda_hat.store.housekeeping.pins import pin
 from lambda_hat.store.layout import Store, write_status
 from lambda_hat.store.records import model_and_data
-from tests.jobs import make_job
+from tests.jobs import make_job, own_nodes
 from tests.shelf import DAY, Shelf, at, finish, submit
 
 
@@ -60,6 +61,14 @@ def test_ls_says_that_nothing_is_wanted(shelf: Shelf, options: tuple[str, ...]) 
     assert "none of the 8 runs" in told
     assert "samplers are hmc, sgld, their targets quadratic-population" in told
     assert listed(shelf, *options) == []
+
+
+def test_own_problems_are_called_by_their_function_and_its_arguments() -> None:
+    """Sees runs that a sweep over an argument made, and that a table calls alike."""
+    own: dict[str, Any] = own_nodes("grok.problem", Path("here"), p=2, kind="sum")
+    assert model_and_data(own) == ("grok.problem p=2 kind=sum", "own")
+    own["model"] |= {"problem": None, "args": {}}
+    assert model_and_data(own) == ("own", "own")
 
 
 def test_own_data_are_called_by_their_file(store_root: Path) -> None:
