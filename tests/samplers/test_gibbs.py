@@ -17,9 +17,12 @@ from lambda_hat.config.compose import Composer
 from lambda_hat.config.job import parse_job
 from lambda_hat.config.presets import config_dir, presets_of
 from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.settings import settings_of
 from lambda_hat.estimation.estimate import Estimate, Setting, estimate
 from lambda_hat.posterior import localise
+from lambda_hat.run import stored
 from lambda_hat.run.loop import execute
+from lambda_hat.run.progress import Silent
 from lambda_hat.samplers.gibbs import Gibbs
 from lambda_hat.sampling.ensemble import CAPACITY
 from lambda_hat.store.layout import Store
@@ -27,6 +30,7 @@ from lambda_hat.targets.base import Built, Rows, Target
 from lambda_hat.targets.data import Population, Synthetic
 from lambda_hat.targets.deep_linear import DeepLinear
 from lambda_hat.targets.mlp import MLP
+from lambda_hat.targets.problem import Problem
 from lambda_hat.targets.row_data import regression
 from lambda_hat.targets.second_moments import linear_regression
 from tests.jobs import make_job
@@ -214,7 +218,7 @@ def test_what_is_linear_in_each_layer_is_taken(composer: Composer, words: str) -
 @pytest.mark.parametrize(
     "words",
     [
-        *[f"model={name}" for name in presets_of("model") if name != "deep_linear"],
+        *[f"model={name}" for name in presets_of("model") if name not in ("deep_linear", "own")],
         "model=base model.widths=[]",  # digits have labels
         "model=base model.widths=[] data=breast_cancer",
         "model=base model.activation=identity data=file data.path=nowhere.npz data.task=classification",
@@ -230,6 +234,17 @@ def test_anything_else_is_refused_when_it_is_planned(composer: Composer, words: 
     assert sentence.startswith("sampler: gibbs needs a square loss of a network that is linear in each layer, ")
     assert "take model=deep_linear" in sentence
     assert "\n" not in sentence
+
+
+def test_a_loss_of_ones_own_is_refused_when_it_is_planned(tmp_path: Path) -> None:
+    problem = Problem(lambda w, batch: 0.5 * (batch["x"] @ w) ** 2, np.ones(2), {"x": np.ones((9, 2))})
+    gibbs = settings_of("gibbs", {}, None, posterior={}, num_chains=4, seed=0)
+    with pytest.raises(ConfigError) as raised:
+        stored.job_of(problem, gibbs, str(tmp_path), Silent())
+    assert raised.value.faults == [
+        "sampler: gibbs needs a square loss of a network that is linear in each layer (model=deep_linear or mlp), but "
+        "the problem is your own loss, or a part; use sampler=hmc"
+    ]
 
 
 def test_a_target_without_layers_is_refused_where_it_is_sampled() -> None:
