@@ -21,6 +21,8 @@ Node = Mapping[str, Any]
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 # Metadata of a field that no id counts: where something came from, not what it is.
 NOT_HASHED = {"hashed": False}
+# Of a field that planning sets, and so no preset.
+PLANNED = {"planned": True}
 
 
 def _refuse_bool(value: object) -> object:

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from lambda_hat.config.job import DataConfig, TeacherConfig, canonical
 from lambda_hat.config.schema import (
     NOT_HASHED,
+    PLANNED,
     STRICT,
     ConfigError,
     Document,
@@ -87,9 +88,9 @@ class Own:
 
     problem: str | None = field(default=None, metadata=NOT_HASHED)
     args: dict[str, Any] = field(default_factory=dict[str, Any], metadata=NOT_HASHED)
-    folder: str | None = field(default=None, metadata=NOT_HASHED)
-    content: Content | None = None
-    facts: Facts | None = field(default=None, metadata=NOT_HASHED)
+    folder: str | None = field(default=None, metadata=NOT_HASHED | PLANNED)
+    content: Content | None = field(default=None, metadata=PLANNED)
+    facts: Facts | None = field(default=None, metadata=NOT_HASHED | PLANNED)
 
     @classmethod
     def of(cls, problem: Problem) -> "Own":
