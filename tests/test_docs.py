@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,13 @@ def readers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
+def once_in_a_while(page: Path) -> Any:
+    """The pages whose commands take a minute or more are slow."""
+    marks = [pytest.mark.slow] if page.name in ("artifacts.md", "tuning.md", "workflow.md") else []
+    return pytest.param(page, marks=marks, id=page.name)
+
+
+@pytest.mark.parametrize("page", [once_in_a_while(page) for page in PAGES if commands(page)])
 def test_the_commands_of_a_page_run(page: Path, readers_folder: Path) -> None:
     """As a reader would: one after the other, in one folder, with this environment's commands first on the path."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -116,7 +116,7 @@ def test_llc_is_the_exact_value(name: str, tmp_path: Path) -> None:
     assert abs(analysis["llc"] - exact) <= 4 * analysis["llc_mcse"]
 
 
-@pytest.mark.parametrize("sampler", ["mala", "chees_hmc", "adjusted_mclmc"])
+@pytest.mark.parametrize("sampler", ["mala", "chees_hmc", pytest.param("adjusted_mclmc", marks=pytest.mark.slow)])
 def test_every_adjusted_sampler_finds_it(sampler: str, tmp_path: Path) -> None:
     """Sees a sampler that only the whole way from a job to its analysis breaks."""
     case = _CASES["dln_2-2-2_r0"]

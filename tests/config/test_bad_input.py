@@ -73,6 +73,7 @@ def test_a_store_that_cannot_be(tmp_path: Path) -> None:
     assert "store.root" in told or str(tmp_path / "file") in told
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_nothing_that_is_finished(warm_store: Path) -> None:
     """The same run with a larger budget meets a limit on file sizes; then, with room again, it goes on."""
     here = warm_store.parent

@@ -95,6 +95,7 @@ def test_lambda_within_its_error(name: str) -> None:
     assert np.mean([one.probabilities[case.multiplicity - 1] for one in found]) > 0.15
 
 
+@pytest.mark.slow
 def test_intervals_cover() -> None:
     """The 90 % intervals of 108 fits, mixed over m: the worst case, m = 3 at four temperatures, is among them."""
     covered = [
@@ -228,6 +229,7 @@ def _measured(row: dict[str, Any], nbeta: float, root: Path, num_steps: int, bud
     return Point(*(found[name] for name in names))
 
 
+@pytest.mark.slow
 def test_a_deep_linear_network_of_two_ranks_is_within_five_percent_and_in_order(tmp_path: Path) -> None:
     """The fast slice of the next test: two asymptotic rows of one shape, so that they share compiled code."""
     rows = [row for row in ASYMPTOTIC if row["widths"] == [5, 5, 5, 5]]

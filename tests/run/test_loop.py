@@ -163,6 +163,7 @@ def test_budget_spent_in_warmup_ends_unreliable(tmp_path: Path) -> None:
     assert "no draws" in analysis["verdict"]["reasons"][0]
 
 
+@pytest.mark.slow
 def test_one_process_can_do_both_precisions(tmp_path: Path) -> None:
     """float64, float32, float64 in one process are what three processes make: sees a dtype that leaks."""
     jobs = [

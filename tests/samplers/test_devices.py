@@ -46,7 +46,7 @@ class Both:
         self.two.finish()
 
 
-@pytest.mark.everyday("hmc", "mclmc", "sgld")  # one of each kind of warm-up and of grouping
+@pytest.mark.everyday("hmc", "sgld")  # one of each kind of grouping
 def test_two_devices_make_the_chains_of_one(
     sampler: Any, preset: Any, problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,6 +186,7 @@ print(json.dumps(found))
     assert other[2] == 0
 
 
+@pytest.mark.slow
 def test_a_process_of_many_runs_drops_its_programs(
     store_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

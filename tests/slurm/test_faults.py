@@ -21,7 +21,7 @@ SHORT = {"sampler": {**HMC, "num_warmup": 5}, "budget": {"draws": 10}}
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        pytest.param(faults.read_only, "it is read-only", id="read_only"),
+        pytest.param(faults.read_only, "it is read-only", id="read_only", marks=pytest.mark.slow),
         pytest.param(faults.full, "the disk is full", id="full", marks=pytest.mark.slow),
     ],
 )

@@ -44,6 +44,7 @@ def user(tmp_path: Path) -> User:
     return User(warm_store(tmp_path / "runs"))
 
 
+@pytest.mark.slow
 def test_a_killed_drivers_runs_go_on_and_the_same_command_tells_them(user: User, tmp_path: Path) -> None:
     path = tmp_path / "session.yaml"
     path.write_text(yaml.safe_dump({**DOCUMENT, "store": {"root": str(user.root), "namespace": "local"}}))

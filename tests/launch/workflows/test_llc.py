@@ -150,6 +150,7 @@ def test_a_picture_that_no_run_draws_is_refused_before_anything_runs(llc: Llc, c
     assert not cluster.plans
 
 
+@pytest.mark.slow
 def test_a_workflow_killed_goes_on_by_the_same_command(tmp_path: Path) -> None:
     """The real thing, as a process: SIGKILL to the driver, once the first run has ended."""
     user = User(tmp_path / "runs")
