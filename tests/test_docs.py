@@ -39,7 +39,7 @@ def readers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def once_in_a_while(page: Path) -> Any:
     """The pages whose commands take a minute or more are slow."""
-    marks = [pytest.mark.slow] if page.name in ("artifacts.md", "tuning.md", "workflow.md") else []
+    marks = [pytest.mark.slow] if page.name in ("artifacts.md", "estimator.md", "tuning.md", "workflow.md") else []
     return pytest.param(page, marks=marks, id=page.name)
 
 
