@@ -37,9 +37,12 @@ def readers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+LONG_PAGES = ("artifacts", "calibration", "estimator", "report", "tuning", "workflow")
+
+
 def once_in_a_while(page: Path) -> Any:
-    """The pages whose commands take a minute or more are slow."""
-    marks = [pytest.mark.slow] if page.name in ("artifacts.md", "estimator.md", "tuning.md", "workflow.md") else []
+    """A page whose commands take the longest, and have tests of their own, is slow."""
+    marks = [pytest.mark.slow] if page.stem in LONG_PAGES else []
     return pytest.param(page, marks=marks, id=page.name)
 
 

@@ -16,8 +16,10 @@ def test_every_door_with_both_in_the_way(tmp_path: Path) -> None:
     sweep_through_every_door(sys.executable, put(tmp_path, WAYS[-1]), CHECKOUT)
 
 
-# A package comes before a module, so that a wheel's user, who has both, meets the package every day.
-@pytest.mark.parametrize("files", [WAYS[0], pytest.param(WAYS[1], marks=pytest.mark.slow)], ids="+".join)
+# A package comes before a module, so that a wheel's user, who has both, meets the package every day; the module alone
+# is met by the doors of model=own (test_own_doors).
+@pytest.mark.slow
+@pytest.mark.parametrize("files", WAYS[:2], ids="+".join)
 def test_a_sweep_with_one_of_them_in_the_way(tmp_path: Path, files: Sequence[str]) -> None:
     sweep(sys.executable, put(tmp_path, files), CHECKOUT)
 
