@@ -99,7 +99,7 @@ class Problem:
     @property
     def computes_in_less(self) -> bool:
         """Whether the loss rounds to float32 or less inside."""
-        return self._is_coarse
+        return computes_in_less(self._loss.traces.first)
 
     @property
     def loss_id(self) -> str:
@@ -191,7 +191,7 @@ class Problem:
         self._refuse_ignored()
         self._check_outputs()
         data, target = self._given.data(self._loss.traces.consts), self._target(self._loss)
-        rows = look_at_rows(self.model, target.data, target.w0, is_coarse=self._is_coarse)
+        rows = look_at_rows(self.model, target.data, target.w0, is_coarse=self.computes_in_less)
         return weighted(target, data, rows.weights)
 
     def described(self, target: Target, data: Any) -> Built:
@@ -230,10 +230,6 @@ class Problem:
                 [f"{path}: the loss does not depend on it; leave it out, or put it in state" for path in self._ignored]
             )
 
-    @property
-    def _is_coarse(self) -> bool:
-        return computes_in_less(self._loss.traces.first)
-
     def _notes(self) -> list[str]:
         params = self._given.params
         notes: list[str] = []
@@ -246,7 +242,7 @@ class Problem:
         elif narrow:
             bits = max(jnp.finfo(dtype).nmant + 1 for dtype in narrow)
             notes.append(f"params are {' and '.join(narrow)}: w0 has {bits} bits, in a float64 run too")
-        if self._is_coarse:
+        if self.computes_in_less:
             notes.append("the loss computes in float32 or less inside: sampler.dtype=float64 gains nothing")
         notes += [f"{paths} are one array, but are sampled as several: nothing ties them" for paths in params.tied]
         if self.checked.num_masked:
