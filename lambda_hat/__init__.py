@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lambda_hat.results import load as load
     from lambda_hat.targets.checkpoints import checkpoints as checkpoints
     from lambda_hat.targets.problem import Problem as Problem
+    from lambda_hat.targets.problem import built_in as built_in
 
 # `python -m lambda_hat.sample` searches the working directory first, where a user's jax.py or random.py would take the
 # place of the real one. argv[0] is -m while it imports this package; pathlib would be searched for there, too.
@@ -24,6 +25,7 @@ __version__ = "0.1.0"  # pyproject.toml reads it here
 _NAMES = {
     "Budget": "lambda_hat.config.schema",
     "Problem": "lambda_hat.targets.problem",
+    "built_in": "lambda_hat.targets.problem",
     "checkpoints": "lambda_hat.targets.checkpoints",
     "llc": "lambda_hat.api",
     "load": "lambda_hat.results",

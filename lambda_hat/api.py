@@ -17,11 +17,11 @@ from lambda_hat.report.result import Result
 from lambda_hat.run import stored
 from lambda_hat.run.in_memory import sample
 from lambda_hat.run.progress import Reporter, Silent, session_reporter
-from lambda_hat.targets.problem import Part, Problem
+from lambda_hat.targets.problem import BuiltIn, Part, Problem
 
 
 def llc(  # noqa: PLR0913 - each is a setting of its own
-    problem: Problem,
+    problem: Problem | BuiltIn,
     sampler: str | SamplerConfig = "hmc",
     *,
     gamma: float = 1.0,
@@ -42,7 +42,8 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     a finished one is found, a stopped one goes on where it last committed. The same arguments give the same draws.
 
     Args:
-        problem: A loss with its parameters and data (:class:`lambda_hat.targets.problem.Problem`).
+        problem: A loss with its parameters and data (:class:`lambda_hat.Problem`), or a built-in one
+            (:func:`lambda_hat.built_in`).
         sampler: A preset's name (``hmc``, ``sgld``, ...), or a sampler such as ``lambda_hat.samplers.HMC()``.
         gamma: Strength of the localiser around w0 (>= 0).
         nbeta: The product n beta; None: n / log n.
@@ -61,7 +62,7 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
         lambda_hat.run.target.RunError: the loss is not finite, at w0 or at every chain.
         KeyboardInterrupt: Ctrl-C came before the first draw, or twice; with a store, once everything is committed.
     """
-    if not callable(getattr(problem, "built", None)):
+    if not isinstance(problem, Problem | BuiltIn):
         raise ConfigError([f"problem: needs a Problem(loss, params, data), got {type(problem).__name__}"])
     _refuse_misspelt(sampler, settings)
     part = problem if restrict is None else problem.part(restrict)
@@ -70,10 +71,10 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     asked = settings_of(sampler, settings, budget, posterior=posterior, num_chains=num_chains, seed=seed)
     with session_reporter() if progress else contextlib.nullcontext(Silent()) as reporter:
         if store is not None:
-            whole = part.whole if isinstance(part, Part) else part
             _refuse_nameless(words or [])
-            return _in_store(stored.job_of(whole, asked, str(Path(store).absolute()), reporter), reporter)
-        return Result.of(*sample(part.model, part.built, asked, reporter))
+            return _in_store(stored.job_of(problem, asked, str(Path(store).absolute()), reporter), reporter)
+        known = problem.known(asked) if isinstance(problem, BuiltIn) else None
+        return Result.of(*sample(part.model, part.built, asked, reporter, known))
 
 
 def _refuse_misspelt(sampler: object, settings: Node) -> None:

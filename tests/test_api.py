@@ -18,32 +18,22 @@ import numpy as np
 import pytest
 
 import lambda_hat as lh
+from lambda_hat.config.compose import Composer, compose_jobs
 from lambda_hat.config.job import Job
 from lambda_hat.config.presets import presets_of
 from lambda_hat.config.schema import ConfigError
 from lambda_hat.config.settings import settings_of
+from lambda_hat.config.yaml_file import presets_loader
 from lambda_hat.report.result import Result
 from lambda_hat.run import in_memory
 from lambda_hat.run.loop import RunError, execute
 from lambda_hat.run.progress import PlainReporter, session_reporter
 from lambda_hat.store.layout import Store
-from lambda_hat.targets.base import Built, Loss, build, model_of
-from tests.jobs import HMC, SGLD, make_job
+from lambda_hat.targets.problem import BuiltIn
+from tests.jobs import HMC, SGLD, make_job, warm_store
 
 SHORT = lh.samplers.HMC(num_integration_steps=4, num_warmup=60)
 SGLD_FIELDS: dict[str, Any] = {name: value for name, value in SGLD.items() if name != "_target_"}
-
-
-class BuiltIn:
-    """A built-in target as a problem."""
-
-    def __init__(self, job: Job):
-        self.model: Loss = model_of(job)
-        self._job = job
-
-    def built(self) -> Built:
-        with jax.enable_x64(True):
-            return build(self._job)
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +66,49 @@ def test_the_draws_are_those_of_a_run(job: Job, result: Result) -> None:
     document = result.to_dict()
     assert document == json.loads(json.dumps(document)), "not JSON"
     costs = {"seconds", "progress", "history", "ess_per_second", "time_normalised_variance"}
-    of_stores = {"config", "places", "provenance", "exact_llc", "exact", "known_lambda", "known_multiplicity"}
+    of_stores = {"config", "places", "provenance"}
     for name in document.keys() - costs - of_stores:
         assert document[name] == analysis[name], name
     assert document["config"] == {name: analysis["config"][name] for name in document["config"]}
     assert analysis.keys() - document.keys() == {"schema", "format", "run_id", "target_id", "epoch", "digest"}
+
+
+def test_a_built_in_problem_has_the_words_and_the_runs_of_a_command_line(tmp_path: Path) -> None:
+    """Also of some weights, and its exact value where all are free."""
+    words = ("model=quadratic", "model.curvatures=[0.01,0.1,1.0,10.0]", "data=population", "data.n=5000")
+    problem = lh.built_in(*words)
+    asked: dict[str, Any] = {"num_chains": 3, "budget": lh.Budget(draws=40), "progress": False}
+    for restrict in (None, ["w@1:3"]):
+        memory = lh.llc(problem, SHORT, restrict=restrict, **asked)
+        stored = lh.llc(problem, SHORT, restrict=restrict, store=warm_store(tmp_path / "runs"), **asked)
+        assert memory.trace.equals(stored.trace)
+        assert memory.to_dict()["exact"] == stored.to_dict()["exact"]
+        assert (memory.to_dict()["exact"] is None) == (restrict is not None)
+    assert len({run.target_id for run in Store(tmp_path / "runs").iter_runs()}) == 1
+    with presets_loader() as loader:
+        composer = Composer(loader, "sample")
+        (composed,) = compose_jobs(composer, composer.expand(words))
+    assert composed.job.target_id in repr(problem)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sampler=hmc"], "sampler=hmc: a built-in problem has model, data, teacher, training; give the rest to"),
+        (["model=own"], "model=own: is a problem of one's own; make a lambda_hat.Problem"),
+        (["model=quadratic,small"], "needs one problem, got 2"),
+        (["model=quadratik"], "model: needs one of .*, got 'quadratik'; did you mean quadratic?"),
+        (["model=quadratic", "model.curvature=[1]"], "model.curvature: .*did you mean curvatures?"),
+    ],
+)
+def test_no_built_in_problem(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        lh.built_in(*words)
+
+
+def test_a_built_in_problem_refuses_what_its_run_would() -> None:
+    with pytest.raises(ConfigError, match="sampler: gibbs"):
+        lh.llc(lh.built_in("model=normal_crossing"), "gibbs", progress=False)
 
 
 def test_the_result_says_all_of_it(result: Result) -> None:

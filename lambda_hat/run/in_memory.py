@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from lambda_hat.config.job import name_of
+from lambda_hat.config.job import ModelConfig, name_of
 from lambda_hat.config.schema import Budget, ConfigError, Document
 from lambda_hat.config.settings import Settings
 from lambda_hat.estimation.estimate import Estimate, Setting, estimate
@@ -65,7 +65,9 @@ class _Drawn(NamedTuple):
     is_whole: bool
 
 
-def sample(model: Loss, build: Callable[[], Built], settings: Settings, reporter: Reporter) -> Sampled:
+def sample(
+    model: Loss, build: Callable[[], Built], settings: Settings, reporter: Reporter, known: ModelConfig | None = None
+) -> Sampled:
     """Sample a target until the budget is spent, or until Ctrl-C.
 
     Ctrl-C ends the run after the current chunk; the estimate of what was drawn has that among its reasons.
@@ -75,6 +77,7 @@ def sample(model: Loss, build: Callable[[], Built], settings: Settings, reporter
         build: Returns it as built.
         settings: What is asked of it.
         reporter: Receives the progress.
+        known: What may know the LLC of this target; None: nothing does.
 
     Raises:
         ConfigError: the settings do not fit the target, or JAX compiles nothing in this session.
@@ -93,10 +96,12 @@ def sample(model: Loss, build: Callable[[], Built], settings: Settings, reporter
         give_back()
         device = jax.devices()[0]
     made = {**provenance(device.platform, device.device_kind, settings.sampler.dtype), "jax_settings": changed}
-    return _estimated(drawn, settings, build_seconds, made)
+    return _estimated(drawn, settings, build_seconds, made, known)
 
 
-def _estimated(drawn: _Drawn, settings: Settings, build_seconds: float, made: Document) -> Sampled:
+def _estimated(
+    drawn: _Drawn, settings: Settings, build_seconds: float, made: Document, known: ModelConfig | None
+) -> Sampled:
     ledger, setting = drawn.ledger, drawn.setting
     phases = drawn.sink.trace(ledger, "sampling"), drawn.sink.trace(ledger, "warmup")
     trace, warmup = with_columns(*phases, settings.num_chains)
@@ -104,7 +109,13 @@ def _estimated(drawn: _Drawn, settings: Settings, build_seconds: float, made: Do
     if not drawn.is_whole:
         found = dataclasses.replace(found, against=(_interrupted(ledger.draws, settings.budget), *found.against))
     names = {"sampler": name_of(settings.sampler)}
-    facts = Facts(names, settings.to_dict(), settings.budget, setting, made, drawn.tuned, build_seconds)
+    exact, asymptotic = None, (None, None)
+    if known is not None:
+        exact = known.exact_llc(setting.nbeta, setting.gamma, setting.report)
+        asymptotic = known.known_lambda() or asymptotic
+    facts = Facts(
+        names, settings.to_dict(), settings.budget, setting, made, drawn.tuned, build_seconds, exact, *asymptotic
+    )
     return Sampled(found, trace, warmup, setting, plain(document_of(ledger, found, facts)))
 
 

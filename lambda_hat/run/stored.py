@@ -13,16 +13,18 @@ from lambda_hat.run.signals import Interrupted
 from lambda_hat.samplers.base import sampler_of
 from lambda_hat.store.layout import Store, StoreError
 from lambda_hat.store.trace_file import read_trace_file
-from lambda_hat.targets.problem import Problem
+from lambda_hat.targets.problem import BuiltIn, Problem
 from lambda_hat.targets.problem.own import GivenData, GivenTeacher, GivenTraining, Own
 
 
-def job_of(problem: Problem, settings: Settings, root: str, reporter: Reporter) -> Job:
+def job_of(problem: Problem | BuiltIn, settings: Settings, root: str, reporter: Reporter) -> Job:
     """The run of ``problem`` in the store at ``root``.
 
     Raises:
         ConfigError: the settings do not fit it.
     """
+    if isinstance(problem, BuiltIn):
+        return problem.job(settings, StoreConfig(root=root))
     model, sentence = as_before(Own.of(problem), problem, Store(root))
     if sentence:
         reporter.line(sentence)

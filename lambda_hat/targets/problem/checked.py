@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lambda_hat.config.schema import Document
-from lambda_hat.targets.base import Target
+from lambda_hat.targets.base import DataSet, Target
 from lambda_hat.targets.problem.frozen_loss import OwnData, OwnRows
 from lambda_hat.targets.random_numbers import row_thresholds
 from lambda_hat.targets.training import Training
@@ -23,7 +23,7 @@ class Checked(NamedTuple):
     """
 
     target: Target
-    data: OwnData
+    data: DataSet
     num_masked: int = 0
     training: Document | None = None
 

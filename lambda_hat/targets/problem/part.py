@@ -15,6 +15,7 @@ from lambda_hat.targets.problem.parameters import ProblemError, named_leaves
 from lambda_hat.targets.restricted import Restricted, RestrictedLoss, restricted
 
 if TYPE_CHECKING:
+    from lambda_hat.targets.problem.built_in import BuiltIn
     from lambda_hat.targets.problem.problem import Problem
 
 
@@ -32,7 +33,7 @@ class Part:
         free: Of each array by its path, what is free.
     """
 
-    whole: "Problem"
+    whole: "Problem | BuiltIn"
     words: tuple[str, ...]
     free: Free
 
