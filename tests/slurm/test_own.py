@@ -45,24 +45,44 @@ def made_here(user: ClusterUser, folder: Path, root: Path) -> Job:
     return job
 
 
-def test_an_own_problem_is_killed_retried_and_lost(user: ClusterUser, tmp_path: Path) -> None:
-    """Retried from another directory, it goes on to the numbers of a run that met nothing."""
-    driver = user.popen("-P", "-m", "lambda_hat.sample", "-m", *OWN, *RUNS, "hydra/launcher=slurm_cpu")
-    committed: list[Path] = []
+class Watched:
+    """A sweep of hmc and sgld while its driver waits, and the run of hmc in it."""
 
-    def has_committed() -> bool:
-        committed[:] = [
-            path.parent
-            for path in user.root.glob("targets/*/run_hmc_*/status.json")
-            if (status := read_status(path.parent) or {}).get("state") == "running" and status.get("step")
-        ]
-        return bool(committed) or driver.poll() is not None
+    def __init__(self, user: ClusterUser):
+        self.user = user
+        self.driver = user.popen("-P", "-m", "lambda_hat.sample", "-m", *OWN, *RUNS, "hydra/launcher=slurm_cpu")
+        self.owner = 0
 
-    user.until(has_committed)
-    assert committed, f"{driver.communicate()}\n{user.evidence()}"
-    name, (folder,) = user.sweep_name(), committed
-    place = user.manifest(name).places()[folder.name]
-    (pid,) = user.processes(str(user.manifest(name).arrays[place.array].job_id(place.index)))
+    def after_a_commit(self) -> Path:
+        """The folder of the run of hmc, once an owner after the last one has committed."""
+        found: list[Path] = []
+
+        def has_committed() -> bool:
+            for path in self.user.root.glob("targets/*/run_hmc_*/status.json"):
+                status = read_status(path.parent) or {}
+                if status.get("state") == "running" and status.get("step") and status["epoch"] > self.owner:
+                    self.owner = status["epoch"]
+                    found.append(path.parent)
+            return bool(found) or self.driver.poll() is not None
+
+        self.user.until(has_committed)
+        assert found, f"{self.driver.communicate()}\n{self.user.evidence()}"
+        return found[0]
+
+    def job_id(self, folder: Path) -> str:
+        manifest = self.user.manifest(self.user.sweep_name())
+        place = manifest.places()[folder.name]
+        return str(manifest.arrays[place.array].job_id(place.index))
+
+
+def test_an_own_problem_is_requeued_killed_retried_and_lost(user: ClusterUser, tmp_path: Path) -> None:
+    """Requeued, and retried from another directory, it goes on to the numbers of a run that met nothing."""
+    watched = Watched(user)
+    driver, folder = watched.driver, watched.after_a_commit()
+    user.slurm("scontrol", "requeue", watched.job_id(folder))
+    assert watched.after_a_commit() == folder
+    name = user.sweep_name()
+    (pid,) = user.processes(watched.job_id(folder))
     kill(pid)
     _, err = driver.communicate(timeout=HANG)
     assert driver.returncode == 1, err
