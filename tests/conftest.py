@@ -60,11 +60,11 @@ install_import_hook(
 # those that compute and those that wait.
 _LONGEST = (
     "test_docs.py", "slurm/test_sweeps.py", "samplers/test_presets.py", "launch/local/test_pool.py",
-    "slurm/test_events.py", "samplers/test_devices.py", "launch/local/test_faults.py", "test_oracles.py",
-    "slurm/test_faults.py", "run/test_old_store.py", "slurm/test_tune.py", "samplers/test_gibbs.py",
+    "slurm/test_events.py", "frameworks/test_examples.py", "samplers/test_devices.py", "launch/local/test_faults.py",
+    "test_oracles.py", "slurm/test_faults.py", "run/test_old_store.py", "slurm/test_tune.py", "samplers/test_gibbs.py",
     "slurm/test_limits.py", "test_packaging.py", "launch/tuning/test_kills.py", "samplers/test_stochastic.py",
     "launch/tuning/test_local.py", "sampling/test_compilation_cache.py", "run/test_kills.py", "test_tour.py",
-    "launch/workflows/test_llc.py",
+    "launch/workflows/test_llc.py", "slurm/test_own.py", "frameworks/test_notebook.py",
 )  # fmt: skip
 
 

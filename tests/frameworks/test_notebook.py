@@ -31,7 +31,6 @@ def shown(cell: Any) -> set[str]:
     return kinds
 
 
-@pytest.mark.slow
 def test_it_runs(notebook: Any, tmp_path: Path) -> None:
     """At a small size, every cell, each with the kinds of output that are committed."""
     committed = [shown(cell) for cell in code_cells(notebook)]
