@@ -20,6 +20,12 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {names[near[0]]}?" if near else ""
 
 
+def kind_of(value: object) -> str:
+    """What ``value`` is, as a sentence has it: ``None``, ``a dict``, ``an int``."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def validation_sentences(node: str, error: ValidationError, schema: Any) -> list[str]:
     """One sentence for each key at fault.
 

@@ -22,6 +22,7 @@ from lambda_hat.config.schema import (
     PositiveInt,
     schema,
 )
+from lambda_hat.config.sentences import kind_of
 from lambda_hat.config.user_module import UserFunction, user_function
 from lambda_hat.targets.base import Built, StoredLoss, Target
 from lambda_hat.targets.problem.probes import Probes, probes
@@ -241,7 +242,7 @@ def problem_of(path: str, function: UserFunction, args: Mapping[str, Any]) -> Pr
             raise ConfigError([f"model.args: {path} is a Problem, which takes none; name a function"])
         return value
     if not callable(value):
-        raise ConfigError([f"model.problem: {path} needs to be a function, got a {type(value).__name__}"])
+        raise ConfigError([f"model.problem: {path} needs to be a function, got {kind_of(value)}"])
     try:
         made = value(**args)
     except ConfigError:
@@ -249,7 +250,7 @@ def problem_of(path: str, function: UserFunction, args: Mapping[str, Any]) -> Pr
     except Exception as error:
         raise ConfigError([f"model.problem: {path}({_shown(args)}) raised {told(error)}"]) from error
     if not isinstance(made, Problem):
-        raise ConfigError([f"model.problem: {path} needs to return a lambda_hat.Problem, got a {type(made).__name__}"])
+        raise ConfigError([f"model.problem: {path} needs to return a lambda_hat.Problem, got {kind_of(made)}"])
     return made
 
 

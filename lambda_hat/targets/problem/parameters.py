@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.sentences import kind_of
 
 _BOX = jax.tree_util.GetAttrKey("value")
 
@@ -221,4 +222,4 @@ def _is_array(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    return f"the function {getattr(value, '__name__', '')}".rstrip() if callable(value) else f"a {type(value).__name__}"
+    return f"the function {getattr(value, '__name__', '')}".rstrip() if callable(value) else kind_of(value)

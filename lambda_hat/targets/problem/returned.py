@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from lambda_hat.config.sentences import kind_of
 from lambda_hat.targets.problem.parameters import ProblemError
 
 
@@ -18,7 +19,7 @@ def losses(value: Any, num_rows: Any) -> tuple[Array, ...]:
     """
     parts = value if isinstance(value, tuple) else (value,)
     if not all(isinstance(part, jax.Array | np.ndarray | np.generic | float) for part in parts) or len(parts) > 2:
-        got = f"a tuple of {len(parts)}" if len(parts) != 1 else f"a {type(parts[0]).__name__}"
+        got = f"a tuple of {len(parts)}" if len(parts) != 1 else kind_of(parts[0])
         raise ProblemError([f"loss: needs to return one loss a row, or (losses, weights), got {got}"])
     found, *weights = map(jnp.asarray, parts)
     _check_dtype("loss", found)
@@ -41,7 +42,7 @@ def outputs(value: Any, num_rows: Any) -> tuple[Array]:
         ProblemError: it is something else.
     """
     if not isinstance(value, jax.Array | np.ndarray):
-        raise ProblemError([f"outputs: needs to return one array, got a {type(value).__name__}"])
+        raise ProblemError([f"outputs: needs to return one array, got {kind_of(value)}"])
     found = jnp.asarray(value)
     _check_dtype("outputs", found)
     if found.ndim == 0 or found.shape[0] != num_rows:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lambda_hat.config.sentences import kind_of
 from lambda_hat.targets.checkpoints.arrays import Arrays, flat, library
 
 
@@ -9,7 +10,7 @@ def read(path: str) -> Arrays:
     serialization = library("flax.serialization", "flax", path)
     tree = serialization.msgpack_restore(Path(path).read_bytes())
     if not isinstance(tree, dict):
-        raise ValueError(f"it holds a {type(tree).__name__}, not a tree of arrays")
+        raise ValueError(f"it holds {kind_of(tree)}, not a tree of arrays")
     return flat(tree)
 
 
