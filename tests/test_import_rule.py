@@ -64,7 +64,7 @@ JAX = ("jax", "jaxlib", "blackjax", "optax")
 HEAVY = ("sklearn", "arviz_stats", "matplotlib", "optuna")
 # Of these rooms, what draws and what runs.
 LATE = ("lambda_hat.report.plots", "lambda_hat.report.plot_scans", "lambda_hat.report.plot_result",
-        "lambda_hat.cli.single")  # fmt: skip
+        "lambda_hat.report.plot_curve", "lambda_hat.cli.single")  # fmt: skip
 WITHOUT_JAX = ("config", "estimation", "store", "report", "results", "sample", "build", "cli")
 # Modules that only the driver of a tuning session loads: they import Optuna or Matplotlib at the top.
 TUNING_DRIVER = {
