@@ -13,7 +13,6 @@ from typing import Any
 from benchmarks.kills_life import Order
 from benchmarks.kills_zygote import Life, Zygote
 from lambda_hat.config.job import Job, parse_job
-from lambda_hat.store.files import read_npz
 from lambda_hat.store.housekeeping.verify import verify
 from lambda_hat.store.layout import Store
 from lambda_hat.store.lease import STALE_SECONDS, lease_path, newest_lease
@@ -193,9 +192,8 @@ def numbers(store: Store, job: Job) -> dict[str, str]:
     named: dict[str, bytes] = {name: repr(value).encode() for name, value in analysis.items()}
     for part, columns in (("trace", stored.trace), ("warm-up", stored.warmup)):
         named |= {f"{part} {name}": _bytes(column) for name, column in columns.items()}
-    for name in ("data.npz", "params.npz"):
-        arrays = read_npz(store.target_dir(job.target_id) / name).arrays
-        named |= {f"{name} {key}": _bytes(array) for key, array in arrays.items()}
+    target = store.load_target(job.target_id)
+    named |= {f"target {key}": _bytes(array) for key, array in {**target.arrays, "w0": target.w0}.items()}
     return {name: hashlib.sha256(value).hexdigest() for name, value in named.items()}
 
 

@@ -42,7 +42,7 @@ def main() -> None:
         run = peak_bytes([sys.executable, "-m", "lambda_hat.sample", *TARGET, *RUN, "store.plots=none"], folder)
         (meta_file,) = folder.glob("runs/targets/*/meta.json")
         dim = json.loads(meta_file.read_text())["dim"]
-        data = (meta_file.parent / "data.npz").stat().st_size
+        data = sum(path.stat().st_size for path in folder.glob("runs/data/*.npy"))
     chains = 4 * dim * NUM_CHAINS
     above = run - empty - data
     print(f"d = {dim}, {NUM_CHAINS} chains, float32: parameters of all chains {chains / 1e6:.0f} MB")

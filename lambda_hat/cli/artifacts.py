@@ -135,7 +135,7 @@ def gc(
     found = _opened(store.absolute())
     if undo:
         restored = trash.undo(found)
-        print(f"{len(restored.folders)} folders are back in {store}")
+        print(f"{len(restored.folders)} folders and files are back in {store}")
         for folder in restored.left:
             print(f"left, since its place is taken: {folder}")
         return
@@ -157,7 +157,7 @@ def gc(
         print(f"{len(going)} would go; nothing was done: give --apply to move them to {store / '.trash'}")
     else:
         done = collect_garbage(found, items)
-        moved = sum(item.kind in ("run", "target", "sweep") for item in done.gone)
+        moved = sum(item.kind in ("run", "target", "data file", "sweep") for item in done.gone)
         print(f"{len(done.gone)} went{f', {moved} of them to {done.trash}' if moved else ''}")
         if moved:
             print(f"`lambda-hat artifacts gc --undo` brings back what is in {done.trash.name}")
@@ -180,6 +180,8 @@ def verify(store: Root = RUNS) -> None:
     print(f"{count.targets} targets, {count.runs} runs, {count.files} files checked")
     if count.unchecked:
         print(f"{count.unchecked} of them are of format 1, which has no digest: they were read, and not checked")
+    if count.unnamed:
+        print(f"{count.unnamed} files of {store / 'data'} are of no target; `artifacts gc` moves them to .trash")
     if damages:
         raise Refused(f"{len(damages)} files of {store} are damaged")
     print(f"{store}: nothing is damaged")

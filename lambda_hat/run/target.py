@@ -134,5 +134,7 @@ def _report(job: Job, target: Target, whole: Document) -> Document:
 def on_device(array: Leaf, dtype: str) -> jax.Array:
     """The array where JAX computes, floating-point ones in ``dtype``."""
     # Converted here, and not by jnp.asarray: each shape would be a small program of its own.
-    is_floating = jnp.issubdtype(array.dtype, jnp.floating)
-    return jax.device_put(np.asarray(array).astype(dtype) if is_floating else array)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return jax.device_put(np.asarray(array).astype(dtype))
+    # JAX may keep what it is given as it is, and a mapped file could change under it.
+    return jax.device_put(np.array(array) if isinstance(array, np.memmap) else array)

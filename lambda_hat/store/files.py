@@ -231,10 +231,9 @@ def write_npz(
     Raises:
         TypeError: an array is of a dtype that npz cannot keep exactly (object, bfloat16, ...).
     """
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biufc":
-            raise TypeError(f"{path.name}: {name} needs a bool, integer, float or complex dtype, got {array.dtype}")
     names = sorted(arrays)
+    for name in names:
+        refuse_dtype(f"{path.name}: {name}", arrays[name])
     with atomic_path(path, guard) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name in names:
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
@@ -242,6 +241,12 @@ def write_npz(
                 np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
         index = json.dumps(plain({"arrays": names, "meta": meta or {}}), indent=1, allow_nan=False)
         archive.writestr(zipfile.ZipInfo(_META), index + "\n")
+
+
+def refuse_dtype(name: str, array: np.ndarray) -> None:
+    """Raises ``TypeError`` for a dtype that NumPy's files do not keep exactly."""
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{name} needs a bool, integer, float or complex dtype, got {array.dtype}")
 
 
 class Bundle(NamedTuple):

@@ -7,13 +7,8 @@ A target is there when its ``meta.json`` is, a result when its ``analysis.json``
 """
 
 import contextlib
-import errno
-import hashlib
 import io
-import os
-import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +17,7 @@ from typing import Any, NamedTuple, Self, TextIO
 import numpy as np
 
 from lambda_hat.config.schema import Document, Node
+from lambda_hat.store import data_files
 from lambda_hat.store.files import (
     Guard,
     StoreError,
@@ -30,13 +26,12 @@ from lambda_hat.store.files import (
     read_bytes,
     read_config,
     read_json,
-    read_npz,
     sync_dir,
     write_bytes,
     write_config,
     write_json,
-    write_npz,
 )
+from lambda_hat.store.target_files import install, read_arrays, write_arrays
 
 __all__ = [
     "Document",
@@ -54,9 +49,6 @@ __all__ = [
     "write_json",
     "write_status",
 ]
-
-# A target's files in the order in which they are put in place: meta.json last, for it says that the rest is there.
-_TARGET_FILES = ("data.npz", "params.npz", "config.yaml", "status.json", "meta.json")
 
 
 def write_status(folder: Path, guard: Guard | None = None, **fields: Any) -> None:
@@ -209,8 +201,9 @@ class Store:
     ) -> Document:
         """Publish a built target; whoever comes second gets the first one's ``meta`` and leaves its files alone.
 
-        ``meta`` gains ``files``, the sha256 of ``data.npz`` and ``params.npz``. Where the target's folder is new, it
-        appears by one rename. Where it stands already (runs wait in it for their target), its files are renamed into
+        ``meta`` gains ``files``, the sha256 of ``data.npz`` and ``params.npz``, and ``data``, the sha256 of each array
+        that is large and so lies in ``data/`` (:mod:`lambda_hat.store.data_files`). Where the target's folder is new,
+        it appears by one rename. Where it stands already (runs wait in it for their target), its files are renamed into
         it one by one and ``meta.json``, without which nobody reads the others, comes last; hold a lease of the
         target's folder while building and give it as ``guard``, or two builders on unlike machines may mix their files
         (:meth:`load_target` would tell).
@@ -218,28 +211,28 @@ class Store:
         Raises:
             StoreError: it cannot be written; no half of a target is left behind.
         """
-        folder, staging = self.target_dir(target_id), self._staging_dir()
-        try:
-            with explained("publish", folder):
-                write_npz(staging / "data.npz", arrays)
-                write_npz(staging / "params.npz", {"w0": w0})
-                files = {name: _sha256(staging / name) for name in ("data.npz", "params.npz")}
-                write_config(staging, config)
-                status: Document = {"state": "finished", "time": time.time()}
-                for name, document in {"status.json": status, "meta.json": {**meta, "files": files}}.items():
-                    write_json(staging / name, document, folder / name)
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                _install(staging, folder, guard)
-                sync_dir(folder.parent)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        folder = self.target_dir(target_id)
+        large = {name: array for name, array in arrays.items() if data_files.is_large(array)}
+        data = data_files.put(self.root, large)
+        with data_files.staging(self.root) as staging, explained("publish", folder):
+            small = {name: array for name, array in arrays.items() if name not in large}
+            made = {**meta, "files": write_arrays(staging, small, w0), **({"data": data} if data else {})}
+            write_config(staging, config)
+            status: Document = {"state": "finished", "time": time.time()}
+            for name, document in {"status.json": status, "meta.json": made}.items():
+                write_json(staging / name, document, folder / name)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            install(staging, folder, guard)
+            sync_dir(folder.parent)
+        if data_files.is_one_missing(self.root, data):  # gc took one before the target named it
+            data_files.put(self.root, large)
         published = self.read_meta(target_id)
         if published is None:
             raise StoreError(f"cannot publish {folder}: it was removed while this ran; run the same command again")
         return published
 
     def load_target(self, target_id: str) -> StoredTarget:
-        """The published target, each byte checked against its ``meta.json``.
+        """The published target, each byte checked against its ``meta.json``. Large arrays are mapped into memory.
 
         Raises:
             StoreError: it is not built, or damaged.
@@ -248,40 +241,10 @@ class Store:
         meta = self.read_meta(target_id)
         if meta is None:
             raise StoreError(f"cannot read {folder}: this target is not built; build it first")
-        for name, expected in meta["files"].items():
-            with explained("read", folder / name):
-                if _sha256(folder / name) != expected:
-                    raise StoreError(
-                        f"cannot read {folder / name}: it is not the file that meta.json describes; "
-                        f"remove {folder / 'meta.json'} and build the target again"
-                    )
-        arrays = read_npz(folder / "data.npz").arrays
-        return StoredTarget(arrays, read_npz(folder / "params.npz").arrays["w0"], meta)
-
-    def _staging_dir(self) -> Path:
-        path = self.root / ".tmp" / uuid.uuid4().hex
-        with explained("create", path):
-            path.mkdir(parents=True)
-        return path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _install(staging: Path, folder: Path, guard: Guard | None) -> None:
-    """Make ``staging`` the target in ``folder``, unless one is there."""
-    try:
-        os.rename(staging, folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        for name in _TARGET_FILES:
-            if (folder / "meta.json").exists():
-                return
-            if guard is not None:
-                guard.check()
-            if (staging / name).exists():
-                os.replace(staging / name, folder / name)
-        sync_dir(folder)
+        arrays, w0 = read_arrays(folder, meta)
+        way_out = (
+            f"{target_id} needs it: `lambda-hat artifacts gc --undo` may bring it back; else remove it and "
+            f"{folder / 'meta.json'} and run the same command again, which makes it for every target"
+        )
+        arrays |= {name: data_files.read(self.root, one, way_out) for name, one in meta.get("data", {}).items()}
+        return StoredTarget(arrays, w0, meta)

@@ -1,5 +1,5 @@
-"""What may leave a store: old runs that nobody wants or works on, targets without runs, sweeps without runs, and
-leftovers.
+"""What may leave a store: old runs that nobody wants or works on, targets without runs, data without targets, sweeps
+without runs, and leftovers.
 
 Judging changes nothing, and says of everything why it stays. What goes is moved to .trash
 (:mod:`lambda_hat.store.housekeeping.trash`) and is deleted for good once it has been there for :data:`TRASH_DAYS`.
@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from lambda_hat.store.data_files import data_folder, is_data_file
 from lambda_hat.store.files import StoreError
+from lambda_hat.store.housekeeping.named_data import targets_by_data
 from lambda_hat.store.housekeeping.pins import Kept
-from lambda_hat.store.housekeeping.trash import discard, discard_target, fingerprint, new_trash
+from lambda_hat.store.housekeeping.trash import discard, discard_data, discard_target, fingerprint, new_trash
 from lambda_hat.store.layout import Store, read_status
 from lambda_hat.store.lease import is_held
 from lambda_hat.store.sweeps import SweepRecord, read_sweeps
@@ -30,10 +32,10 @@ _DAY_S = 86400.0
 
 # Names of folders in which targets are staged; nothing else in .tmp is ours to delete.
 _STAGING = re.compile(r"[0-9a-f]{32}")
-_FOLDERS = ("targets", "sweeps", ".trash", ".tmp")
+_FOLDERS = ("targets", "data", "sweeps", ".trash", ".tmp")
 _IS_LINK = "a link, which gc does not follow"
 
-Kind = Literal["run", "target", "sweep", "trash", "temporary", "link"]
+Kind = Literal["run", "target", "data file", "sweep", "trash", "temporary", "link"]
 # Which of these folders SLURM, or a driver here, is still to work on, and what it says of them.
 UnderWay = Callable[[Sequence[Path]], Mapping[Path, str]]
 
@@ -43,7 +45,7 @@ class Item(NamedTuple):
 
     Args:
         kind: What it is.
-        folder: Where.
+        folder: Where; of data the file.
         days: How long ago somebody last did something to it.
         kept: Why it stays; empty if it goes.
         seen: Its fingerprint when it was judged.
@@ -86,12 +88,13 @@ def judge(store: Store, ttl_days: float, under_way: UnderWay) -> list[Item]:
     runs = _ask(runs, under_way)
     # A run behind a link may be wanted: its target stays.
     staying = {item.folder.parent for item in runs if item.kept} | {link.parent for link in links}
-    targets = [_judge_target(folder, keeps, staying, ttl_days) for folder in folders]
+    targets = _ask([_judge_target(folder, keeps, staying, ttl_days) for folder in folders], under_way)
     left = {item.folder.name for item in runs if item.kept}
     staged = (folder for folder in _folders(store.root / ".tmp") if _STAGING.fullmatch(folder.name))
     return [
         *runs,
-        *_ask(targets, under_way),
+        *targets,
+        *_judge_data(store, {item.folder for item in targets if not item.kept}, ttl_days),
         *(_judge_sweep(store, sweep, left, ttl_days) for sweep in sweeps),
         *(_judge_rest("trash", folder, TRASH_DAYS) for folder in _folders(store.root / ".trash")),
         *(_judge_rest("temporary", folder, _TEMPORARY_DAYS) for folder in staged),
@@ -103,7 +106,7 @@ def collect_garbage(store: Store, items: Sequence[Item]) -> Collected:
     """Move what :func:`judge` found useless to .trash, and empty what has been there for long."""
     done = Collected(new_trash(store), [], [])
     for item in items:
-        if item.kept:
+        if item.kept or item.kind == "data file":
             continue
         if not _is_folder(item.folder):  # it is gone since it was judged, or somebody put a link in its place
             is_gone = False
@@ -115,11 +118,18 @@ def collect_garbage(store: Store, items: Sequence[Item]) -> Collected:
         else:
             is_gone = discard(store, item.folder, done.trash, item.seen)
         (done.gone if is_gone else done.busy).append(item)
+    # Data go last, for by then it is known which targets have stayed after all.
+    data = [item for item in items if item.kind == "data file" and not item.kept]
+    moved = discard_data(store, {item.folder: item.seen for item in data}, done.trash) if data else set[Path]()
+    for item in data:
+        (done.gone if item.folder in moved else done.busy).append(item)
     return done
 
 
 def size(folder: Path) -> tuple[int, int]:
-    """How many files there are below ``folder``, and their bytes."""
+    """How many files there are below ``folder``, and their bytes; of a file its own."""
+    if not folder.is_dir():
+        return 1, folder.lstat().st_size
     count = total = 0
     for path, _, names in os.walk(folder):
         for name in names:
@@ -159,6 +169,19 @@ def _judge_target(folder: Path, keeps: Kept, staying: set[Path], ttl_days: float
     if not kept and is_held(folder, _SILENT_S):
         kept = "live: it is being built"
     return Item("target", folder, days, kept or "")
+
+
+def _judge_data(store: Store, going: set[Path], ttl_days: float) -> Iterator[Item]:
+    """Data stay with any target that stays, and for a day with nobody: their target may be about to name them."""
+    try:
+        targets, unknown = targets_by_data(store), ""
+    except StoreError as error:  # `verify` says so, too
+        targets, unknown = {}, f"what it belongs to is not known: {error}"
+    for path in _files(data_folder(store.root)):
+        days = _days_since(path.stat().st_mtime)
+        kept = unknown or ("" if targets.get(path.name, set()) <= going else "a target that stays needs it")
+        kept = kept or _lately(days, max(ttl_days, _TEMPORARY_DAYS)) or ""
+        yield Item("data file", path, days, kept, fingerprint(path))
 
 
 def _judge_sweep(store: Store, sweep: SweepRecord, left: set[str], ttl_days: float) -> Item:
@@ -231,6 +254,15 @@ def _folders(folder: Path, prefix: str = "") -> Iterator[Path]:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if entry.name.startswith(prefix)]
             yield from sorted(Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False))
+
+
+def _files(folder: Path) -> list[Path]:
+    """The data files in ``folder``, links left out; none if it is a link."""
+    if not _is_plain_folder(folder):
+        return []
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if is_data_file(entry.name) and entry.is_file(follow_symlinks=False)]
+        return sorted(Path(entry.path) for entry in found)
 
 
 def _links(store: Store) -> list[Path]:

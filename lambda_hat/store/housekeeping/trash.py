@@ -2,7 +2,8 @@
 
 Everything is moved by rename, below ``.trash/gc-<time>-<number>/`` at the path that it had in the store. A run or a
 sweep is moved under its own lease: its owner, if there is one after all, finds the lease gone and stops. A target is
-moved file by file, ``meta.json`` first, so that a run's folder that appears in it meanwhile stays where it is.
+moved file by file, ``meta.json`` first, so that a run's folder that appears in it meanwhile stays where it is. Data are
+moved once no target names them, and moved back if one does afterwards: see :mod:`lambda_hat.store.data_files`.
 """
 
 import contextlib
@@ -10,11 +11,13 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from lambda_hat.store.files import StoreError, explained, sync_dir
+from lambda_hat.store.data_files import data_folder, mark_used, named_by
+from lambda_hat.store.files import StoreError, explained, read_json, sync_dir
+from lambda_hat.store.housekeeping.named_data import targets_by_data
 from lambda_hat.store.layout import Store
 from lambda_hat.store.lease import Lease, LeaseHeld, Owner
 
@@ -71,11 +74,37 @@ def discard_target(store: Store, folder: Path, trash: Path) -> bool:
         return True
 
 
+def discard_data(store: Store, files: Mapping[Path, tuple[int, ...]], trash: Path) -> set[Path]:
+    """Move those of ``files`` to ``trash`` that no target names, and return them.
+
+    Args:
+        store: Where they are.
+        files: Each with its :func:`fingerprint` when it was judged.
+        trash: Of :func:`new_trash`.
+
+    Raises:
+        StoreError: a ``meta.json`` cannot be read, so that what it names is not known.
+    """
+    named, moved = targets_by_data(store), dict[Path, Path]()
+    for path, seen in files.items():
+        place = trash / path.relative_to(store.root)
+        with explained("move", path):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if path.name not in named and fingerprint(path) == seen and not _is_linked(store.root, path):
+                os.rename(path, place)
+                moved[path] = place
+    named = targets_by_data(store) if moved else named
+    for path in [path for path in moved if path.name in named]:
+        with explained("restore", path):
+            os.rename(moved.pop(path), path)
+    return set(moved)
+
+
 class Restored(NamedTuple):
     """What :func:`undo` did.
 
     Args:
-        folders: What is back in its place.
+        folders: What is back in its place; of data the files.
         left: What stays in .trash, since its place is taken.
     """
 
@@ -92,6 +121,8 @@ def undo(store: Store, name: str | None = None) -> Restored:
         raise StoreError(f"cannot undo: needs a folder of {trash}, got {got}")
     trash, restored = folders[-1], Restored([], [])
     with explained("restore", trash):
+        for file in sorted(_unlinked(trash, trash.glob("data/*.npy"))):
+            restored.folders.append(_restore_data(store, file))
         for target in sorted(_unlinked(trash, trash.glob("targets/tgt_*"))):
             _restore_target(store, target, restored, trash)
         for folder in sorted(_unlinked(trash, [*trash.glob("targets/tgt_*/run_*"), *trash.glob("sweeps/*")])):
@@ -111,7 +142,10 @@ def undo(store: Store, name: str | None = None) -> Restored:
 
 
 def fingerprint(folder: Path) -> tuple[int, ...]:
-    """Changes whenever somebody submits, works on, or ends what is in a folder of a run or of a sweep."""
+    """Changes whenever somebody submits, works on, or ends what is in a folder of a run or of a sweep, and whenever
+    data are marked as used."""
+    if not folder.is_dir():
+        return (_touched(folder),)
     names = ("status.json", "submitted.json", "analysis.json", "config.yaml", "manifest.json")
     return tuple(_touched(folder / name) for name in names)
 
@@ -125,11 +159,24 @@ def _restore_target(store: Store, folder: Path, restored: Restored, trash: Path)
     if (place / "meta.json").exists() or _is_linked(store.root, place):
         restored.left.append(folder)
         return
+    for name in named_by(read_json(folder / "meta.json") or {}):
+        # A later gc may have moved them, when another target that needed them went.
+        for file in _unlinked(store.trash_dir(""), store.trash_dir("").glob(f"*/data/{name}")):
+            _restore_data(store, file)
     place.mkdir(parents=True, exist_ok=True)
     for name in names:
         os.rename(folder / name, place / name)
     sync_dir(place)
     restored.folders.append(place)
+
+
+def _restore_data(store: Store, file: Path) -> Path:
+    """Data that are there again are the same ones: their name says so."""
+    place = data_folder(store.root) / file.name
+    place.parent.mkdir(exist_ok=True)
+    os.replace(file, place)
+    mark_used(place)
+    return place
 
 
 def _unlinked(top: Path, paths: Iterable[Path]) -> Iterator[Path]:

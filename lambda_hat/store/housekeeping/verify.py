@@ -6,6 +6,7 @@
 | a target's ``config.yaml`` | its id |
 | ``meta.json`` | dim and num_data are those of the arrays and of ``config.yaml`` |
 | ``data.npz``, ``params.npz`` | the sha256 in ``meta.json``, and the checksums inside |
+| ``data/`` | the sha256 that is each file's name; each that a ``meta.json`` names is there |
 | a run's ``config.yaml`` and the config in ``analysis.json`` | its id, and that of its target |
 | ``trace.nc`` | the sha256 in ``trace.json``; the estimate of its draws, made anew, is that of ``analysis.json`` |
 | ``carry-*.npz``, ``trace-*.npz`` | the checksums inside |
@@ -22,8 +23,10 @@ from typing import Any, NamedTuple
 from lambda_hat.config.schema import Document
 from lambda_hat.store.checkpoint import read_checkpoint_file
 from lambda_hat.store.consistency import check_target, config_fault
+from lambda_hat.store.data_files import data_folder, fault_of, named_by
 from lambda_hat.store.files import StoreError, explained, read_bytes, read_config, read_json
 from lambda_hat.store.housekeeping import run_faults
+from lambda_hat.store.housekeeping.named_data import targets_by_data
 from lambda_hat.store.index import changed_rows
 from lambda_hat.store.layout import Store, in_order_of_epochs
 from lambda_hat.store.seal import is_unsealed
@@ -54,12 +57,14 @@ class Count:
     Args:
         targets, runs, files: Checked.
         unchecked: Documents of format 1 and traces without a digest: what nothing but their content vouches for.
+        unnamed: Files of data that no target names.
     """
 
     targets: int = 0
     runs: int = 0
     files: int = 0
     unchecked: int = 0
+    unnamed: int = 0
 
 
 def verify(
@@ -76,6 +81,9 @@ def verify(
         StoreError: the store does not exist, or its folders cannot be read.
     """
     count = count or Count()
+    bad = list(_data(store, count))
+    yield from bad
+    lost = {damage.path.name for damage in bad}
     targets = _listed(store.root / "targets", "tgt_") if "targets" in _names(store.root) else []
     for folder in targets:
         progress(folder.name)
@@ -84,7 +92,8 @@ def verify(
             yield Damage(folder, "needs to be the folder of a target")
             continue
         runs = _listed(folder, "run_")
-        yield from _target(store, folder, count, is_used=any((run / "analysis.json").exists() for run in runs))
+        yield from _files(folder, count)
+        yield from _target(store, folder, lost, is_used=any((run / "analysis.json").exists() for run in runs))
         for run in runs:
             progress(run.name)
             count.runs += 1
@@ -102,8 +111,27 @@ def _listed(folder: Path, prefix: str) -> list[Path]:
     return [folder / name for name in _names(folder) if name.startswith(prefix)]
 
 
-def _target(store: Store, folder: Path, count: Count, *, is_used: bool) -> Iterator[Damage]:
-    yield from _files(folder, count)
+def _data(store: Store, count: Count) -> Iterator[Damage]:
+    """The arrays that targets share."""
+    folder, named, is_known = data_folder(store.root), dict[str, set[Path]](), True
+    try:
+        named = targets_by_data(store)
+    except StoreError:  # its target is named later
+        is_known = False
+    names = [name for name in _names(folder) if not name.startswith(".")] if folder.is_dir() else []
+    for name in names:
+        count.files += 1
+        if not _is_file(folder / name):
+            yield Damage(folder / name, _NO_FILE)
+        else:
+            yield from _checked(folder / name, lambda name=name: fault_of(folder / name))
+            count.unnamed += is_known and name not in named
+    for name in sorted(named.keys() - names):
+        yield Damage(folder / name, f"is missing, though {', '.join(sorted(one.name for one in named[name]))} needs it")
+
+
+def _target(store: Store, folder: Path, lost: set[str], *, is_used: bool) -> Iterator[Damage]:
+    """A target's files beside each other; ``lost`` are data that were named already."""
     if not (folder / "meta.json").exists():  # not built yet, or never will be
         if is_used or (_status(folder) or {}).get("state") == "finished":
             yield Damage(folder / "meta.json", "is missing, though the target was built")
@@ -113,9 +141,20 @@ def _target(store: Store, folder: Path, count: Count, *, is_used: bool) -> Itera
     fault = config_fault(folder.name, _config(folder))
     if fault is not None:
         yield Damage(folder / "config.yaml", fault)
+    if not lost.isdisjoint(_needs(folder)):
+        return
+    if fault is not None:
         yield from _checked(folder / "meta.json", lambda: store.load_target(folder.name) and None)
     else:
         yield from _checked(folder / "meta.json", lambda: check_target(folder, store.load_target(folder.name)))
+
+
+def _needs(folder: Path) -> set[str]:
+    """The data that a target names."""
+    try:
+        return named_by(read_json(folder / "meta.json") or {})
+    except StoreError:  # named already
+        return set()
 
 
 def _run(folder: Path, count: Count) -> Iterator[Damage]:

@@ -134,7 +134,7 @@ def test_undo_brings_everything_back(shelf: Shelf) -> None:
     assert len(list(shelf.store.root.glob("targets/*"))) == 1
     assert not list(shelf.store.root.glob("sweeps/*"))
     told = shelf.command("gc", "--undo")
-    assert "9 folders are back" in told
+    assert "9 folders and files are back" in told
     assert shelf.files() == before
     assert not list((shelf.store.root / ".trash").iterdir())
     # They can be worked on at once.
