@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from lambda_hat.estimation.reason import Reason
+from lambda_hat.estimation.shift import Shift
 from lambda_hat.estimation.standard_error import LLC, running_llc
 from lambda_hat.estimation.statistics import Setting, Statistics, llc_draws, measure, quick_llc
 from lambda_hat.estimation.trace import Trace
@@ -35,6 +36,7 @@ class Estimate(Statistics):
 
     against: tuple[Reason, ...]
     unexamined: tuple[str, ...]
+    shift: Shift | None
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -51,6 +53,7 @@ class Estimate(Statistics):
         del fields["against"], fields["unexamined"]
         fields["virial"] = self.virial._asdict()
         fields["importance"] = None if self.importance is None else self.importance._asdict()
+        fields["shift"] = None if self.shift is None else self.shift._asdict()
         bias = self.bias
         fields["bias"] = None if bias is None else {**bias._asdict(), "virial": bias.virial._asdict()}
         fields["verdict"] = {
@@ -72,7 +75,7 @@ def estimate(trace: Trace, setting: Setting) -> Estimate:
     statistics = measure(trace, setting)
     numbers = {f.name: getattr(statistics, f.name) for f in dataclasses.fields(statistics)}
     against, missing = reasons(statistics, trace, setting), unexamined(statistics, trace, setting)
-    return Estimate(**numbers, against=tuple(against), unexamined=tuple(missing))
+    return Estimate(**numbers, against=tuple(against), unexamined=tuple(missing), shift=setting.shift)
 
 
 def efficiency(statistics: Statistics, fge: float, seconds: float) -> dict[str, float | None]:

@@ -9,6 +9,8 @@ from lambda_hat.estimation.bounds import HESSIAN_PRECISION, REPORT_NAMES, gradie
 from lambda_hat.estimation.reason import MAX_Z, Evidence, Reason, question, sampling
 from lambda_hat.estimation.standard_error import MIN_DRAWS
 
+# A finding that the build of a target states too, at another nbeta and gamma.
+NO_MINIMUM = "w0 is no minimum"
 # Curvature of the posterior's negative log density that w0 may lose, in units of gamma, before it is a saddle.
 _SADDLE = 0.1
 # In a quadratic E1 - E3 = sum r (1 - r) / 2 against E1 = sum r / 2, r = t h / (t h + gamma): above this share, the
@@ -95,12 +97,7 @@ def centre(found: Evidence) -> Iterator[Reason]:
             f"{' and '.join(lost)} {'are' if len(lost) > 1 else 'is'} not finite: w0 cannot be examined; look for a "
             f"kink, a division by zero or a square root of zero in the loss at w0"
         )
-    bound = gradient_bias_bound(setting)
-    if bound > found.tolerated_bias:
-        yield question(
-            f"w0 is no minimum: the gradient there has norm {measured(setting, 'gradient_norm'):.2g}, which can lower "
-            f"the LLC by up to {bound:.2g} at this nbeta and gamma; train longer or polish w0, or raise posterior.gamma"
-        )
+    yield from _gradient(found)
     lowest, highest = (measured(setting, name) or 0.0 for name in ("hessian_min", "hessian_max"))
     allowed = max(_SADDLE * setting.gamma, HESSIAN_PRECISION * setting.nbeta * abs(highest))
     if setting.nbeta * lowest < -allowed:
@@ -108,6 +105,21 @@ def centre(found: Evidence) -> Iterator[Reason]:
             f"w0 is a saddle point: the smallest eigenvalue of the Hessian is {lowest:.2g}, so that nbeta times it, "
             f"{setting.nbeta * lowest:.2g}, outweighs a tenth of gamma = {setting.gamma:g}; train longer, or raise "
             f"posterior.gamma"
+        )
+
+
+def _gradient(found: Evidence) -> Iterator[Reason]:
+    """By its estimated shift where its first order is enough, and else by the bound."""
+    setting, shift = found.setting, found.setting.shift
+    most = gradient_bias_bound(setting)
+    lowers = f"can lower the LLC by up to {most:.2g} at this nbeta and gamma"
+    if shift is not None and shift.value is not None and shift.lowering is not None:
+        most = shift.lowering
+        lowers = f"lowers the LLC by {-shift.value:.2g} at this nbeta and gamma, to first order"
+    if most > found.tolerated_bias:
+        yield question(
+            f"{NO_MINIMUM}: the gradient there has norm {measured(setting, 'gradient_norm'):.2g}, which {lowers}; "
+            f"train longer or polish w0, or raise posterior.gamma"
         )
 
 

@@ -5,7 +5,8 @@ With t = nbeta, g and H the gradient and the Hessian of L at w0, A = t H + gamma
     shift = -t^2 g'A^-1 g + 1/2 t^3 g'A^-1 H A^-1 g = -1/2 t^2 (g'x + gamma ||x||^2) <= 0,
 
 because t x'Hx = x'(A - gamma I)x. Exact where L is quadratic, of first order elsewhere, void where A is not positive
-definite: there the local Gaussian, of which this is the mean, does not exist.
+definite: there the local Gaussian, whose mean is w0 - t x, does not exist. Whether the first order is enough is looked
+at where that mean lies: there the loss has changed by -t g'x + 1/2 t^2 x'Hx, or it is no quadratic on the way.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from scipy.linalg import eigvalsh_tridiagonal
 
 # The error that is good enough, as a share of the shift, and the products with the Hessian that are spent on it.
 _TOLERANCE, _MOST_PRODUCTS = 0.01, 200
+# The loss at the Gaussian's mean is that of the quadratic up to this share of its change, or up to this much LLC.
+_FIRST_ORDER, _NEGLIGIBLE = 0.05, 1e-4
 # Where no bound on the least eigenvalue is known, the share of g that may be left besides: what CG has seen of the
 # spectrum is then all that matters of it.
 _LEFT = 1e-6
@@ -28,16 +31,31 @@ class Shift(NamedTuple):
     """The estimated shift of an LLC.
 
     value: None where it could not be estimated. error: a bound on its error by the residual, in the same units, None
-    where there is none. products: how many products with the Hessian it took. reason: why there is no value.
+    where there is none. products: how many products with the Hessian it took. reason: why there is no value, or why it
+    is no more than a first order. first_order: whether that order is enough; None without a value.
     """
 
     value: float | None
     error: float | None
     products: int
     reason: str | None = None
+    first_order: bool | None = None
+
+    @property
+    def lowering(self) -> float | None:
+        """By how much a gradient at w0 lowers the LLC, at most; None where that is not known."""
+        if self.value is None or self.error is None or not self.first_order:
+            return None
+        return self.error - self.value
 
 
-def shift(product: Callable[[Vector], Vector], gradient: Vector, nbeta: float, gamma: float) -> Shift:
+def shift(
+    product: Callable[[Vector], Vector],
+    loss_change: Callable[[Vector], float],
+    gradient: Vector,
+    nbeta: float,
+    gamma: float,
+) -> Shift:
     """The shift, by conjugate gradients on A x = g.
 
     They end once a bound on the error is below 1 % of the shift, and give up where a direction has no positive
@@ -46,6 +64,7 @@ def shift(product: Callable[[Vector], Vector], gradient: Vector, nbeta: float, g
 
     Args:
         product: Of the Hessian at w0 with a vector, both (d,), in float64.
+        loss_change: L(w0 + u) - L(w0) of an offset u, (d,).
         gradient: g, (d,).
         nbeta: t > 0.
         gamma: Of the localiser, >= 0.
@@ -54,7 +73,7 @@ def shift(product: Callable[[Vector], Vector], gradient: Vector, nbeta: float, g
     x, residual, direction = np.zeros_like(g), g, g
     square = float(g @ g)
     if square == 0.0:
-        return Shift(0.0, 0.0, 0)
+        return Shift(0.0, 0.0, 0, first_order=True)
     steps: list[float] = []
     ratios: list[float] = []
     value, error = 0.0, np.inf
@@ -72,11 +91,24 @@ def shift(product: Callable[[Vector], Vector], gradient: Vector, nbeta: float, g
         value, error = _value(g, x, nbeta, gamma), _bound(x, residual, nbeta, gamma, least)
         is_bound = gamma > 0 and least >= (1 - _LEFT) * gamma
         if error <= -_TOLERANCE * value and (is_bound or square <= _LEFT**2 * (g @ g)):
-            return Shift(value, error, products)
+            along = float(x @ (g - residual) - gamma * (x @ x))  # t x'Hx
+            expected = nbeta * (along / 2 - float(g @ x))
+            reason = _beyond(expected, loss_change(-nbeta * x), nbeta)
+            return Shift(value, error, products, reason, first_order=reason is None)
         ratios.append(square / before)
         direction = residual + ratios[-1] * direction
     reason = f"after {_MOST_PRODUCTS} products with the Hessian the error may be {error / -value:.0%} of the shift"
     return Shift(None, error, _MOST_PRODUCTS, reason)
+
+
+def _beyond(expected: float, found: float, nbeta: float) -> str | None:
+    """Why the quadratic at w0 is not the loss at the Gaussian's mean; None where it is."""
+    if abs(found - expected) <= max(_FIRST_ORDER * abs(expected), _NEGLIGIBLE / nbeta):
+        return None
+    return (
+        f"beyond first order: where the posterior's centre should be, nbeta times the loss has changed by "
+        f"{nbeta * found:.3g}, and not by {nbeta * expected:.3g}"
+    )
 
 
 def _indefinite(curvature: float) -> str:

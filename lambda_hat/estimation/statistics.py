@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from jaxtyping import Float
 
+from lambda_hat.estimation.shift import Shift
 from lambda_hat.estimation.standard_error import LLC, MIN_DRAWS, arviz, interval90, mean_with_error, running_llc
 from lambda_hat.estimation.step_bias import Bias, Virial, from_companions, from_work, virial_of
 from lambda_hat.estimation.trace import Draws, Trace, averaged_loss
@@ -53,6 +54,7 @@ class Setting:
         noise_gain: c, if the noise of its minibatches raises the virial by at least c Var[nbeta grad L_batch]; 0:
             unknown.
         columns: Those of the trace that the sampler always fills, so that NaN in every draw is a failure there.
+        shift: What a gradient at w0 does to the LLC; None: too little, or not looked at.
     """
 
     nbeta: float
@@ -66,12 +68,18 @@ class Setting:
     bias_knob: str | None = None
     noise_gain: float = 0.0
     columns: frozenset[str] = frozenset()
+    shift: Shift | None = None
 
     @classmethod
     def of_analysis(cls, analysis: Mapping[str, Any]) -> Self:
         """What analysis.json keeps of it, which is all that the numbers of an estimate need."""
         names = ("nbeta", "gamma", "dim", "num_data", "loss_at_w0")
-        return cls(**{name: analysis[name] for name in names}, report=analysis["target_report"])
+        shift = analysis.get("shift")
+        return cls(
+            **{name: analysis[name] for name in names},
+            report=analysis["target_report"],
+            shift=None if shift is None else Shift(**shift),
+        )
 
 
 class Importance(NamedTuple):

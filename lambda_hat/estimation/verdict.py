@@ -49,7 +49,9 @@ def reasons(statistics: Statistics, trace: Trace, setting: Setting) -> list[Reas
 
 
 def _warnings(setting: Setting, said: set[str]) -> Iterator[Reason]:
-    """Those of the target, but for findings that a check has stated at this nbeta and gamma."""
+    """Those of the target, but for findings that a check has stated, or denied, at this nbeta and gamma."""
+    if setting.shift is not None and setting.shift.lowering is not None:
+        said = said | {question_checks.NO_MINIMUM}
     for warning in setting.report.get("warnings", ()):
         if warning.partition(":")[0] not in said:
             yield question(warning)

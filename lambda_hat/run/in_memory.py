@@ -21,6 +21,7 @@ from lambda_hat.estimation.reason import Reason, sampling
 from lambda_hat.posterior import localise
 from lambda_hat.run.accounting import Ledger
 from lambda_hat.run.chunks import Chunks, setting_of
+from lambda_hat.run.displaced import shift_of
 from lambda_hat.run.document import Facts, document_of
 from lambda_hat.run.memory import give_back
 from lambda_hat.run.progress import Reporter
@@ -140,6 +141,7 @@ def _draw(built: Built, model: Loss, settings: Settings, reporter: Reporter) -> 
     ensemble = Ensemble(sampler, localise(target, nbeta, gamma), settings.num_chains, settings.seed)
     sink = Memory(name_of(settings.sampler))
     setting = setting_of(sink.name, ensemble, nbeta, gamma, built.report)
+    setting = dataclasses.replace(setting, shift=shift_of(target, setting))
     with Stop().listening([signal.SIGINT]) as stop:
         chunks = Chunks(setting, ensemble, settings.budget, sink, stop, reporter)
         ended = chunks.to_the_end()

@@ -5,7 +5,7 @@ commits is in :mod:`lambda_hat.run.file_sink`, the loop itself in :mod:`lambda_h
 import contextlib
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -13,10 +13,13 @@ import numpy as np
 
 from lambda_hat.config.job import Job
 from lambda_hat.config.schema import Document
+from lambda_hat.estimation.shift import Shift
+from lambda_hat.estimation.statistics import Setting
 from lambda_hat.posterior import localise
 from lambda_hat.run import publish as results
 from lambda_hat.run.accounting import Ledger
 from lambda_hat.run.chunks import Chunks, setting_of
+from lambda_hat.run.displaced import shift_of
 from lambda_hat.run.file_sink import FileSink
 from lambda_hat.run.kernel import start_again_if_changed
 from lambda_hat.run.memory import give_back
@@ -31,6 +34,7 @@ from lambda_hat.store.files import plain
 from lambda_hat.store.layout import Store, StoreError, open_log, read_json, write_config, write_json, write_status
 from lambda_hat.store.lease import Lease, LeaseLost
 from lambda_hat.store.runs import claim, finished
+from lambda_hat.targets.base import Target
 
 __all__ = ["Interrupted", "Outcome", "RunError", "Stop", "ensure_target", "execute"]
 
@@ -117,6 +121,7 @@ class _Run:
         nbeta, gamma = job.posterior.resolve_nbeta(target.num_data), job.posterior.gamma
         ensemble = Ensemble(sampler_of(job), localise(target, nbeta, gamma), job.num_chains, job.seed)
         setting = setting_of(job.run_id, ensemble, nbeta, gamma, meta["report"])
+        setting = replace(setting, shift=self._shift(target, setting))
         chunks = Chunks(setting, ensemble, job.budget, sink, self.stop, self.reporter)
         ended = chunks.to_the_end()
         if ended.signum is not None:
@@ -126,6 +131,17 @@ class _Run:
         made = provenance(device.platform, device.device_kind, job.sampler.dtype)
         origin = results.Origin(job, meta, setting, made, ensemble.tuned(ended.state))
         return chunks.ledger, origin, sink.merge(chunks.ledger, ended.state, origin)
+
+    def _shift(self, target: Target, setting: Setting) -> Shift | None:
+        """What a gradient at w0 does to the LLC: looked at when the run begins, and kept for when it goes on."""
+        path = self.directory / "shift.json"
+        kept = read_json(path)
+        if kept is not None:
+            return Shift(**kept["shift"])
+        found = shift_of(target, setting)
+        if found is not None:
+            write_json(path, {"shift": plain(found._asdict())}, guard=self.lease)
+        return found
 
     def _once(self, look: Callable[[], Document]) -> Document:
         """What w0 is along the free weights: looked at when the run begins, and kept for when it goes on."""

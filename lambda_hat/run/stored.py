@@ -1,5 +1,7 @@
 """An estimate in a store, from a session: the run that the command line would make of the same problem and settings."""
 
+import dataclasses
+
 from lambda_hat.config.cross_faults import cross_faults
 from lambda_hat.config.job import Job
 from lambda_hat.config.schema import ConfigError, StoreConfig
@@ -71,9 +73,8 @@ def read(job: Job) -> Sampled:
         raise StoreError(f"cannot read {folder / 'analysis.json'}: it was removed while this ran; call llc again")
     drawn = read_trace_file(folder / "trace.nc")
     sampler = sampler_of(job)
-    setting = Setting(
-        **{name: document[name] for name in ("nbeta", "gamma", "dim", "num_data", "loss_at_w0")},
-        report=document["target_report"],
+    setting = dataclasses.replace(
+        Setting.of_analysis(document),
         num_warmup=sampler.num_warmup,
         **{name: getattr(sampler.traits, name) for name in ("batch_size", "bias_knob", "noise_gain", "columns")},
     )

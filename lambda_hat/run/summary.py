@@ -5,6 +5,9 @@ import math
 from lambda_hat.config.schema import Document, Node
 from lambda_hat.run.provenance import commit, versions
 
+# No LLC is held to less.
+_NEGLIGIBLE = 0.003
+
 
 def with_error(value: float | None, error: float | None) -> str:
     """``12.34 ± 0.05``: the value to the digits that its error of two significant digits allows."""
@@ -95,12 +98,30 @@ def llc_lines(analysis: Document) -> list[str]:
         without = f"{with_error(bias['llc'], bias['llc_mcse'])}{_within(bias['interval90'])}"
         known = f"; without: {without}" if bias.get("first_order", True) else ", which is too much to be subtracted"
         lines.append(f"of which the step size adds {with_error(bias['value'], bias['mcse'])}{known}")
+    lines += displaced_lines(analysis)
     if analysis["exact_llc"] is not None:
         contradiction = contradicted(analysis)
         lines.append(f"exact LLC {analysis['exact_llc']:.6g}{f': {contradiction}' if contradiction else ''}")
     if analysis["known_lambda"] is not None:
         lines.append(f"known lambda (n to infinity) {analysis['known_lambda']:.6g}")
     return lines
+
+
+def displaced_lines(analysis: Node) -> list[str]:
+    """What the gradient at a w0 that is no minimum takes from the LLC; nothing where it was not looked at."""
+    shift = analysis.get("shift")
+    if shift is None or analysis["llc"] is None or _is_harmless(shift):
+        return []
+    if shift["value"] is None:
+        return [f"what w0, which is no minimum, takes from it is not known: {shift['reason']}"]
+    without = with_error(analysis["llc"] - shift["value"], analysis["llc_mcse"])
+    other = with_error(analysis["llc_variance"], analysis["llc_variance_mcse"])
+    beyond = "" if shift["reason"] is None else f"; {shift['reason']}"
+    return [f"of which w0, which is no minimum, takes {shift['value']:.3g}; without: {without}; E3: {other}{beyond}"]
+
+
+def _is_harmless(shift: Node) -> bool:
+    return shift["value"] is not None and shift["reason"] is None and abs(shift["value"]) < _NEGLIGIBLE
 
 
 def remarks(analysis: Document) -> list[str]:

@@ -173,7 +173,7 @@ def _extreme_eigenvalues(target: Target, kept_as: Dtype = "float64") -> Spectrum
     step, is_whole = 0, num_steps == dim
     for step in range(num_steps):
         basis[step] = vector / np.linalg.norm(vector)
-        vector = np.array(_hessian_vector(target, target.w0, jnp.asarray(basis[step])))
+        vector = np.array(hessian_vector(target, target.w0, jnp.asarray(basis[step])))
         if not np.isfinite(vector).all():
             return Spectrum(math.nan, math.nan, False)
         diagonal[step] = basis[step] @ vector
@@ -207,7 +207,7 @@ def _mean_square_gradient(target: Target, key: Key[Array, ""]) -> Float[Array, "
 
 
 @jax.jit
-def _hessian_vector(
+def hessian_vector(
     target: Target, w: Float[Array, " d"], v: Float[Array, " d"] | Float[np.ndarray, " d"]
 ) -> Float[Array, " d"]:
     return jax.jvp(jax.grad(target.loss), (w,), (v,))[1]
