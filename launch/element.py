@@ -10,6 +10,7 @@ the latter, and a local worker needs no submitit.
 """
 
 import contextlib
+import math
 import os
 import socket
 import sys
@@ -25,6 +26,7 @@ from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.config.user_module import search_last
 from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.manifest import SETTLED, Manifest, Task, status_since_submission
+from lambda_hat.launch.plan import program_of
 from lambda_hat.launch.signals import Stop
 from lambda_hat.launch.slurm import cluster
 from lambda_hat.launch.slurm.logs import STARTS
@@ -190,7 +192,7 @@ def _do(task: Task, store: Store, backend: Backend, stop: Stop) -> None:
         _refuse_without_target(task, store)
     job = _frozen_job(task)
     # A local worker may get another target later, so its pool chooses its cores.
-    one_a_core(None if backend.kind == "local" else store.read_meta(task.target_id))
+    one_a_core(None if backend.kind == "local" else store.read_meta(task.target_id) or _size(job))
     if backend.wants_gpu:
         _refuse_without_gpu()
     from lambda_hat.run import loop as host_loop  # imports JAX
@@ -200,6 +202,11 @@ def _do(task: Task, store: Store, backend: Backend, stop: Stop) -> None:
     else:
         outcome = host_loop.execute(job, store, PlainReporter(), stop)
         draw_missing(job, outcome.analysis, was_found=outcome.was_found)
+
+
+def _size(job: Job) -> Document | None:
+    """Of a target that its run will build, at a checkpoint."""
+    return None if program_of(job) is None else {"dim": sum(map(math.prod, job.model.parameters(job.data).values()))}
 
 
 def _frozen_job(task: Task) -> Job:

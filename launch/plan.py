@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lambda_hat.config.job import Job, canonical
+from lambda_hat.config.job import CheckpointedModel, Job, canonical
 from lambda_hat.config.schema import NAMES, ConfigError, is_name
 from lambda_hat.store.layout import Store
 from lambda_hat.store.records import config_fields, model_and_data, varying, words
@@ -37,6 +37,11 @@ class Plan:
         missing = [job for job in self.jobs if job.run_id not in self.found]
         order = {target_id: index for index, target_id in enumerate(dict.fromkeys(job.target_id for job in missing))}
         return tuple(sorted(missing, key=lambda job: order[job.target_id]))
+
+    @property
+    def built_first(self) -> tuple[Job, ...]:
+        """Those of ``unbuilt`` that elements of their own build; at a checkpoint, where nothing is trained, runs do."""
+        return tuple(job for job in self.unbuilt if program_of(job) is None)
 
     @property
     def experiment(self) -> str:
@@ -70,6 +75,11 @@ def plan_jobs(jobs: Iterable[Job], store: Store, name: str | None = None) -> Pla
     if not is_name(name):
         raise ConfigError([f"store.experiment: {NAMES}, got {jobs[0].store.experiment!r}"])
     return Plan(name, tuple(distinct.values()), found, len(jobs) - len(distinct), tuple(unbuilt.values()))
+
+
+def program_of(job: Job) -> str | None:
+    """What a run at a checkpoint shares with those at all others; None for any other run."""
+    return job.model.program if isinstance(job.model, CheckpointedModel) else None
 
 
 def label(job: Job) -> str:

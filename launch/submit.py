@@ -13,7 +13,7 @@ from lambda_hat.launch.backend import Backend, backend_from, inherited
 from lambda_hat.launch.local.detached import Detached
 from lambda_hat.launch.local.pool import Pool, in_order
 from lambda_hat.launch.manifest import Array, Manifest
-from lambda_hat.launch.plan import Plan, label
+from lambda_hat.launch.plan import Plan, label, program_of
 from lambda_hat.launch.sweep import Sweep
 from lambda_hat.run.progress import Reporter, terminal_reporter
 from lambda_hat.store.layout import Store, write_config
@@ -95,16 +95,20 @@ def _wait(sweep: Sweep, reporter: Reporter) -> None:
 
 
 def pack(jobs: Sequence[Job], runs_per_element: int) -> list[list[Job]]:
-    """Groups of up to ``runs_per_element`` runs that share a target and a sampler, and therefore compiled code."""
+    """Groups of up to ``runs_per_element`` runs that share a target and a sampler, and therefore compiled code; of runs
+    at checkpoints, those of one problem, sampler by sampler."""
     packs: list[list[Job]] = []
-    for _, group in itertools.groupby(sorted(jobs, key=_code) if runs_per_element > 1 else jobs, key=_code):
+    if runs_per_element > 1:
+        jobs = sorted(jobs, key=lambda job: (_code(job), job.sampler_name))
+    for _, group in itertools.groupby(jobs, key=_code):
         together = list(group)
         packs += [together[i : i + runs_per_element] for i in range(0, len(together), runs_per_element)]
     return packs
 
 
 def _code(job: Job) -> tuple[str, str]:
-    return job.target_id, job.sampler_name
+    program = program_of(job)
+    return (job.target_id, job.sampler_name) if program is None else (program, "")
 
 
 def freeze(plan: Plan, store: Store) -> None:
@@ -129,7 +133,7 @@ def manifest_of(plan: Plan, backend: Backend, store: Store) -> Manifest:
 
 def enter_here(manifest: Manifest, plan: Plan, packs: list[list[Job]], store: Store) -> tuple[int, int]:
     """Enter the arrays of targets and of runs that the pool is to run."""
-    targets = Array("targets", [[job.target_id] for job in plan.unbuilt])
+    targets = Array("targets", [[job.target_id] for job in plan.built_first])
     runs = Array("runs", [[job.run_id for job in jobs] for jobs in packs])
     return manifest.enter(targets, store), manifest.enter(runs, store)
 

@@ -144,7 +144,7 @@ def _arrays(plan: Plan, targets: Sequence[str]) -> str:
         size = cluster.limits().array_size
     except cluster.ClusterError as error:
         return f"arrays: unknown, SLURM was asked and said: {str(error).splitlines()[0]}"
-    unbuilt = {job.target_id for job in plan.unbuilt}
+    unbuilt = {job.target_id for job in plan.built_first}
     waiting = Counter(target if target in unbuilt else "" for target in targets)
     of_runs = sum(-(-count // size) for count in waiting.values())
     return (

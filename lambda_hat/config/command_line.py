@@ -40,7 +40,8 @@ def run_app(config_name: str, task: "Callable[[CommandLine], None]") -> None:
     if complete(arguments):
         return
     with without_garbage_collection():
-        from lambda_hat.config import compose
+        from lambda_hat.config import checkpoint_axis, compose
+    arguments = checkpoint_axis.as_text(arguments)
     try:
         for command_line in compose.command_lines(config_name, arguments):
             if config_name in ("sample", "build") and _names_a_launcher(arguments):

@@ -34,7 +34,7 @@ _OURS = ("lambda_hat", "launch", "hydra_plugins")
 OverrideSet = tuple[Override, ...]
 # A sweep over null alone: Hydra's choice() takes none.
 _NULL = "null,null"
-_ANY_NAMES = ("model.args.", "model.args=")
+_ANY_NAMES = ("model.args.", "model.args=", "checkpoint.rename.", "checkpoint.rename=")
 
 
 class CommandLine(NamedTuple):
@@ -195,8 +195,8 @@ def _with_absolute_paths(composed: Config) -> Config:
     return composed
 
 
-def compose_jobs(composer: Composer, sets: Iterable[OverrideSet]) -> list[Composed]:
-    """The job of each override set.
+def compose_jobs(composer: Composer, sets: Iterable[OverrideSet], over: Config | None = None) -> list[Composed]:
+    """The jobs of each override set; ``over``: nodes that take the place of theirs.
 
     Raises:
         ConfigError: every distinct fault of any job once, with the overrides of the first job that has it.
@@ -216,12 +216,12 @@ def compose_jobs(composer: Composer, sets: Iterable[OverrideSet]) -> list[Compos
     plain_configs: list[tuple[OverrideSet, Config]] = []
     for overrides in sets:
         with blaming(overrides):
-            plain_configs.append((overrides, composer.composed(overrides)))
+            plain_configs.append((overrides, {**composer.composed(overrides), **(over or {})}))
     composer.own.ask(config for _, config in plain_configs)
     for overrides, config in plain_configs:
         with blaming(overrides):
-            configs = one_each(composer.own.planned(config), shared)
-            composed += [Composed(parse_job(one, shared), one) for one in configs]
+            for planned in composer.own.planned_each(config):
+                composed += [Composed(parse_job(one, shared), one) for one in one_each(planned, shared)]
     if owners:
         is_sweep = len(composed) + max(map(len, owners.values())) > 1
         raise ConfigError([_with_owners(fault, texts) if is_sweep else fault for fault, texts in owners.items()])
@@ -303,7 +303,7 @@ def command_lines(config_name: str, arguments: list[str]) -> list[CommandLine]:
 
     if {"-m", "--multirun"} & set(arguments):
         sys.argv[1:] = deferred(arguments)
-    else:  # the arguments of model=own have any names, which Hydra would have marked with a +
+    else:  # these have any names, which Hydra would have marked with a +
         sys.argv[1:] = [f"++{text}" if text.startswith(_ANY_NAMES) else text for text in arguments]
     # Else Hydra prints errors in its own words, and a traceback for all but its own, before we see them.
     with env_override({"HYDRA_FULL_ERROR": "1"}):

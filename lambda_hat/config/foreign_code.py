@@ -15,8 +15,8 @@ from typing import Any
 from lambda_hat.config.schema import ConfigError, Node
 
 _OURS = "lambda_hat."
-# Of a class, of the function that model=own calls: classes of this package do nothing, its functions may do anything.
-_CLASS, _FUNCTION = "_target_", "problem"
+# Of a class, of functions that model=own calls: classes of this package do nothing, its functions may do anything.
+_CLASS, _FUNCTIONS = "_target_", ("problem", "load")
 
 
 def refuse_foreign_code(path: Path, document: Node, *, way_out: str = "") -> None:
@@ -31,7 +31,7 @@ def refuse_foreign_code(path: Path, document: Node, *, way_out: str = "") -> Non
         ConfigError: one sentence for each module, which names it, its folder and the file's owner.
     """
     named = _named(document)
-    modules = {name.rpartition(".")[0] for key, name in named if key == _FUNCTION or not name.startswith(_OURS)}
+    modules = {name.rpartition(".")[0] for key, name in named if key in _FUNCTIONS or not name.startswith(_OURS)}
     owner = path.stat().st_uid if modules else os.geteuid()
     if owner != os.geteuid():
         raise ConfigError(
@@ -52,10 +52,10 @@ def _named(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _named(item, key)
-    elif (last := key.rpartition(".")[2]) in (_CLASS, _FUNCTION) and value is not None:
+    elif (last := key.rpartition(".")[2]) in (_CLASS, *_FUNCTIONS) and value is not None:
         yield last, str(value)
     elif isinstance(value, str):
-        for name in (_CLASS, _FUNCTION):
+        for name in (_CLASS, *_FUNCTIONS):
             if re.search(rf"(^|\.){name}=", value):
                 yield name, value.partition(f"{name}=")[2]
 

@@ -75,6 +75,15 @@ class ModelConfig(Protocol):
 
 
 @runtime_checkable
+class CheckpointedModel(Protocol):
+    """A model whose w0 may be one of many checkpoints; ``program`` names what all of these share, which is compiled
+    once: None at no checkpoint."""
+
+    @property
+    def program(self) -> str | None: ...
+
+
+@runtime_checkable
 class TrainingConfig(Protocol):
     """How w0 was found; ``dtype`` is that of the target that is kept."""
 

@@ -1,8 +1,10 @@
-"""The values of overrides: each one of a sweep, and how they are set without OmegaConf where that changes nothing."""
+"""The values of overrides: each one of a sweep, how they are set without OmegaConf where that changes nothing, and how
+they are written."""
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 from hydra.core.override_parser.types import Override, ValueType
@@ -59,3 +61,23 @@ def values_of(override: Override) -> Iterator[Override]:
         one = dataclasses.replace(override, value_type=ValueType.ELEMENT, _value=value)
         one.input_line = f"{one.get_key_element()}={one.get_value_element_as_str()}"
         yield one
+
+
+def override_text(key: str, value: Any) -> str:
+    """``key=value`` in the grammar of Hydra's command line."""
+    return f"{key}={_value_text(value)}"
+
+
+def _value_text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_value_text, cast(list[Any], value)))}]"
+    if isinstance(value, Mapping):
+        items = cast(Mapping[str, Any], value).items()
+        return "{" + ",".join(f"{key}:{_value_text(item)}" for key, item in items) + "}"
+    if isinstance(value, str):
+        return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + "'"
+    return repr(value)

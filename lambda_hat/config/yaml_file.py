@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lambda_hat.config.compose import Composer, Config, one_line
 from lambda_hat.config.foreign_code import refuse_foreign_code
+from lambda_hat.config.override_values import override_text
 from lambda_hat.config.presets import config_dir, presets_of
 from lambda_hat.config.schema import ConfigError, Document, Node, without_secrets
 
@@ -103,26 +104,6 @@ def flatten(node: Node, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flatten(cast(Mapping[str, Any], value), f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def override_text(key: str, value: Any) -> str:
-    """``key=value`` in the grammar of Hydra's command line."""
-    return f"{key}={_value_text(value)}"
-
-
-def _value_text(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_value_text, cast(list[Any], value)))}]"
-    if isinstance(value, Mapping):
-        items = cast(Mapping[str, Any], value).items()
-        return "{" + ",".join(f"{key}:{_value_text(item)}" for key, item in items) + "}"
-    if isinstance(value, str):
-        return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + "'"
-    return repr(value)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from lambda_hat.config.job import Job
 from lambda_hat.config.schema import ConfigError, StoreConfig
 from lambda_hat.config.settings import Settings
 from lambda_hat.estimation.estimate import Setting, estimate
-from lambda_hat.run.earlier_jax import as_before
+from lambda_hat.run.earlier_jax import Earlier
 from lambda_hat.run.in_memory import Sampled, own_settings, refuse_without_compiler
 from lambda_hat.run.loop import Outcome, execute
 from lambda_hat.run.progress import Reporter
@@ -27,7 +27,7 @@ def job_of(problem: Problem | BuiltIn, settings: Settings, root: str, reporter: 
     """
     if isinstance(problem, BuiltIn):
         return problem.job(settings, StoreConfig(root=root))
-    model, sentence = as_before(Own.of(problem), problem, Store(root))
+    model, sentence = Earlier(Store(root)).as_before(Own.of(problem), problem)
     if sentence:
         reporter.line(sentence)
     job = Job(

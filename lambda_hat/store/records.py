@@ -104,7 +104,9 @@ def _node_fields(node: str, value: Any) -> Iterator[tuple[Field, str]]:
     if cls:
         yield (node, "", ""), cls
     if cls == _OWN:
-        value = {"problem": value.get("problem"), **(value.get("args") or {})}
+        saved = value.get("checkpoint") or {}
+        place = {"checkpoints": str(PurePath(saved["path"]).parent), "step": saved["step"]} if saved else {}
+        value = {"problem": value.get("problem"), **(value.get("args") or {}), **place}
     for name, item in value.items():
         if name != "_target_":
             yield (node, cls, name), item if isinstance(item, str) else json.dumps(item, separators=(",", ":"))

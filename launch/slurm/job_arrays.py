@@ -106,7 +106,7 @@ class Submitter:
         queued = self._queued(plan)
         packs = [kept for pack in packs if (kept := [job for job in pack if job.run_id not in queued])]
         needed = {pack[0].target_id for pack in packs}
-        unbuilt = [job.target_id for job in plan.unbuilt if job.target_id in needed]
+        unbuilt = [job.target_id for job in plan.built_first if job.target_id in needed]
         fresh = [target_id for target_id in unbuilt if target_id not in queued]
         groups = [
             _Group("targets", deque([target_id] for target_id in fresh), []),

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from lambda_hat.config.compose import Composer, Config
 from lambda_hat.config.job import Job, canonical, digest, parse_job
+from lambda_hat.config.override_values import override_text
 from lambda_hat.config.presets import presets_of
 from lambda_hat.config.schema import ConfigError, Document, near_miss
-from lambda_hat.config.yaml_file import ask_about_own_models, flatten, override_text
+from lambda_hat.config.yaml_file import ask_about_own_models, flatten
 from lambda_hat.launch.plan import settings, target_label
 from lambda_hat.launch.tuning.schema import EXACT, Budgets, Dimension, Problem, Tuning
 

@@ -11,8 +11,9 @@ from typing import Annotated, Any, NamedTuple, cast
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from lambda_hat.config.override_values import override_text
 from lambda_hat.config.schema import STRICT, ConfigError, Document, Node, Seed, near_miss
-from lambda_hat.config.yaml_file import OVERRIDES, flatten, override_text
+from lambda_hat.config.yaml_file import OVERRIDES, flatten
 
 _OF_TARGETS = ("model", "data", "teacher", "training", "posterior", "budget", "num_chains")
 _OF_SAMPLERS = ("sampler", "posterior", "budget", "num_chains")

@@ -102,11 +102,11 @@ def config(folder: Path, **args: Any) -> dict[str, Any]:
 def asked(home: Path, models: OwnModels, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many problems each process was asked about; the answers are known, and no process is started."""
     counts: list[int] = []
-    known = {str(json.loads(question)["args"]): answer for question, answer in models._answers.items()}
+    known = {str(json.loads(place)[0]["args"]): answer for place, answer in models._answers.items()}
 
-    def answers(questions: list[Document]) -> list[Document]:
+    def answers(questions: list[Document]) -> list[list[Document]]:
         counts.append(len(questions))
-        return [known[str(question["args"])] for question in questions]
+        return [[known[str(question["args"])]] for question in questions]
 
     monkeypatch.setattr(own_models, "_answers", answers)
     monkeypatch.chdir(home)

@@ -14,7 +14,7 @@ import pytest
 
 import lambda_hat as lh
 from lambda_hat.config.job import canonical
-from lambda_hat.run.earlier_jax import as_before
+from lambda_hat.run.earlier_jax import Earlier
 from lambda_hat.store.layout import Store, write_json
 from lambda_hat.targets.problem.own import Content, Facts, Own
 from lambda_hat.targets.problem.probes import agree, probes
@@ -52,7 +52,7 @@ def planned_before(own: Own, store: Store, **changes: Any) -> None:
 
 def test_the_same_problem_keeps_its_id(own: Own, problem: lh.Problem, tmp_path: Path) -> None:
     planned_before(own, Store(tmp_path))
-    found, sentence = as_before(own, problem, Store(tmp_path))
+    found, sentence = Earlier(Store(tmp_path)).as_before(own, problem)
     assert own.content is not None
     assert found.content == replace(own.content, loss="0" * 16)
     assert found.facts == own.facts, "an element compares what this JAX computes"
@@ -77,7 +77,7 @@ def test_what_differs_makes_a_new_target(
     own: Own, problem: lh.Problem, tmp_path: Path, changes: dict[str, Any], told: str
 ) -> None:
     planned_before(own, Store(tmp_path), **changes)
-    found, sentence = as_before(own, problem, Store(tmp_path))
+    found, sentence = Earlier(Store(tmp_path)).as_before(own, problem)
     assert found == own
     assert told in sentence
     assert bool(sentence) == bool(told)
@@ -86,7 +86,7 @@ def test_what_differs_makes_a_new_target(
 def test_a_target_of_this_jax_is_not_looked_past(own: Own, problem: lh.Problem, tmp_path: Path) -> None:
     assert own.content is not None
     planned_before(own, Store(tmp_path), loss=own.content.loss)
-    assert as_before(own, problem, Store(tmp_path)) == (own, "")
+    assert Earlier(Store(tmp_path)).as_before(own, problem) == (own, "")
 
 
 def test_probes_see_a_formula_near_w0_and_what_is_not_finite_is_equal_to_nothing(problem: lh.Problem) -> None:
@@ -133,6 +133,7 @@ def test_a_real_upgrade(tmp_path: Path, older_jax: Path) -> None:
     """A target is built under JAX 0.9.0; under the present one it is found, until the formula is edited."""
     (tmp_path / "mine.py").write_text(MODULE)
     question = {"problem": "mine.problem", "args": {}, "folder": str(tmp_path), "store": str(tmp_path / "runs")}
+    question["places"] = [None]
 
     def planned(*import_path: Path) -> dict[str, Any]:
         root = Path(lh.__file__).parents[1]
@@ -140,15 +141,15 @@ def test_a_real_upgrade(tmp_path: Path, older_jax: Path) -> None:
         answer = tmp_path / "answer.json"
         command = [sys.executable, "-P", "-m", "lambda_hat.run.planned_problem", str(answer)]
         subprocess.run(command, input=json.dumps([question]), text=True, env=environment, check=True, timeout=HANG)
-        return json.loads(answer.read_text())[0]
+        return json.loads(answer.read_text())[0][0]["models"][0]
 
     before = planned(older_jax)
-    assert before["model"]["facts"]["jax"] == "0.9.0"
+    assert before["facts"]["jax"] == "0.9.0"
     folder = tmp_path / "runs" / "targets" / "tgt_0123456789ab"
     folder.mkdir(parents=True)
-    write_json(folder / "meta.json", {"num_data": 20, "own": before["model"]})
+    write_json(folder / "meta.json", {"num_data": 20, "own": before})
     now = planned()
-    assert now["model"]["facts"]["computes"] != before["model"]["facts"]["computes"], "choose a loss whose text differs"
-    assert now["model"]["content"] == before["model"]["content"]
+    assert now["facts"]["computes"] != before["facts"]["computes"], "choose a loss whose text differs"
+    assert now["content"] == before["content"]
     (tmp_path / "mine.py").write_text(MODULE.replace("0.5 *", "0.25 *"))
-    assert planned()["model"]["content"] != before["model"]["content"]
+    assert planned()["content"] != before["content"]

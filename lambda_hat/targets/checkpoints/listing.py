@@ -165,6 +165,27 @@ def checkpoints(
     )
 
 
+def checkpoint_at(
+    path: str, step: int, load: str | None, rename: Mapping[str, str | None], transpose: Sequence[str]
+) -> Checkpoint:
+    """The checkpoint of ``step`` of a planned run; the other arguments as of :func:`checkpoints`.
+
+    Raises:
+        CheckpointError: it is gone, of no known format, or the reader cannot be found.
+    """
+    if not Path(path).exists():
+        raise CheckpointError(
+            [
+                f"{path}: the checkpoint of step {step} is gone since its runs were planned; put it back, or submit "
+                "the sweep again"
+            ]
+        )
+    found = format_of(Path(path)) if load is None else Format("load", reader_of(function_of(load)))
+    if found is None:
+        raise CheckpointError([_no_checkpoints([Path(path)])])
+    return Checkpoint(step, path, found, rules_of(rename, transpose))
+
+
 def _no_checkpoints(paths: Sequence[Path]) -> str:
     pickles = [one for one in paths if is_pickle(one)]
     if pickles:

@@ -67,15 +67,23 @@ class Given(NamedTuple):
         rows = tuple(leaf.array for leaf in self.rows)
         return OwnRows(rows=rows, state=state, consts=consts, shares=None, thresholds=None)
 
+    def first(self, num_rows: int) -> "Given":
+        """The same with no more than so many rows."""
+        rows = tuple(leaf._replace(array=leaf.array[:num_rows]) for leaf in self.rows)
+        return self._replace(rows=rows, num_rows=None if self.num_rows is None else min(num_rows, self.num_rows))
+
     def hashed(self) -> Document:
-        """All arrays by path, as JSON types: the dtype that each was given in, its shape and its SHA-256."""
+        """Parameters and state by path, as JSON types: the dtype that each was given in, its shape and its SHA-256."""
         leaves = self.params.coordinates.by_path(self.params.w0).items()
         named = zip(leaves, self.params.dtypes, strict=True)
         return {
             "params": {path: _hashed(array, dtype) for (path, array), dtype in named},
             "state": {leaf.path: _hashed(leaf.array) for leaf in self.state},
-            "data": {leaf.path: _hashed(leaf.array) for leaf in self.rows},
         }
+
+    def hashed_rows(self) -> Document:
+        """The data likewise."""
+        return {leaf.path: _hashed(leaf.array) for leaf in self.rows}
 
 
 def given(params: PyTree, data: PyTree, state: PyTree) -> Given:

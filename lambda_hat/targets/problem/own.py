@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Any
 
 import jax
+from jaxtyping import PyTree
 from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.job import DataConfig, TeacherConfig, canonical
@@ -22,15 +22,17 @@ from lambda_hat.config.schema import (
     PositiveInt,
     schema,
 )
-from lambda_hat.config.sentences import kind_of
-from lambda_hat.config.user_module import UserFunction, user_function
+from lambda_hat.config.user_module import UserFunction
 from lambda_hat.targets.base import Built, StoredLoss, Target
+from lambda_hat.targets.problem.imported import as_planned
 from lambda_hat.targets.problem.probes import Probes, probes
 from lambda_hat.targets.problem.problem import Problem
-from lambda_hat.targets.problem.tracing import told
+from lambda_hat.targets.problem.saved import Saved
 
 # Problems of this process by what was planned of them: those made in a session, and those imported.
 _known: dict[str, Problem] = {}
+# The one at the checkpoint that was asked for last: each holds its arrays, and there may be thousands.
+_newest: dict[str, Problem] = {}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -85,6 +87,7 @@ class Own:
         folder: Where its module is; set by planning.
         content: What identifies the problem; set by planning.
         facts: What else is known of it; set by planning.
+        checkpoint: Where its w0 was saved; set by planning. Null: its params are the function's.
     """
 
     problem: str | None = field(default=None, metadata=NOT_HASHED)
@@ -92,6 +95,7 @@ class Own:
     folder: str | None = field(default=None, metadata=NOT_HASHED | PLANNED)
     content: Content | None = field(default=None, metadata=PLANNED)
     facts: Facts | None = field(default=None, metadata=NOT_HASHED | PLANNED)
+    checkpoint: Saved | None = field(default=None, metadata=NOT_HASHED | PLANNED)
 
     @classmethod
     def of(cls, problem: Problem) -> "Own":
@@ -127,9 +131,14 @@ class Own:
             raise ConfigError(["model.facts: is set when a command plans its runs; leave it out of a command line"])
         return self.facts
 
+    def params(self) -> PyTree:
+        """The parameters' pytree at w0, in float64."""
+        problem = self._found()
+        return problem.unravel(problem.first_rows(1).w0)
+
     def loss_functions(self) -> StoredLoss:
         """The loss, which is refused where it computes anything but what was planned."""
-        return self._found().model
+        return self._imported().model
 
     def built(self) -> Built:
         """The target, which is refused where it is another than the one planned."""
@@ -137,6 +146,13 @@ class Own:
         found, planned = content_of(problem), self.content
         names = [f.name for f in fields(Content) if f.name != "loss"]
         others = [name for name in names if getattr(found, name) != getattr(planned, name)]
+        if self.checkpoint is not None and others and {*others} <= {"params", "state"}:
+            raise ConfigError(
+                [
+                    f"{self.checkpoint.path}: holds other {' and '.join(others)} than when its runs were planned; "
+                    "submit the sweep again for what it holds now"
+                ]
+            )
         if others:
             raise ConfigError(
                 [
@@ -156,6 +172,11 @@ class Own:
         return {**canonical(self), "arrays": arrays}
 
     @property
+    def program(self) -> str | None:
+        """What runs at all checkpoints of a problem share, compiled programs among it; None: at no checkpoint."""
+        return None if self.checkpoint is None else self._base_key
+
+    @property
     def key(self) -> str:
         """Of all that was planned."""
         return _digest({"content": canonical(self.content), "computes": self._facts.computes})
@@ -164,7 +185,23 @@ class Own:
     def _name(self) -> str:
         return "the problem" if self.problem is None else self.problem
 
+    @property
+    def _base_key(self) -> str:
+        """Of what all its checkpoints share."""
+        return _digest([self.problem, canonical(self.args), self.folder, self._facts.computes])
+
     def _found(self) -> Problem:
+        """The problem; at its checkpoint, where it has one."""
+        if self.checkpoint is None or self.key in _known:
+            return self._imported()
+        if self.key not in _newest:
+            found = self._imported().at(self.checkpoint.checkpoint())
+            _newest.clear()
+            _newest[self.key] = found
+        return _newest[self.key]
+
+    def _imported(self) -> Problem:
+        """The problem as its function returns it, wherever its checkpoint is."""
         facts = self._facts
         if self.key in _known:
             return _known[self.key]
@@ -175,19 +212,10 @@ class Own:
                     "there again, or move it into a function of a module and name that (model.problem=module.function)"
                 ]
             )
-        function = user_function(self.problem, self.folder, told)
-        problem = problem_of(self.problem, function, self.args)
-        if problem.loss_id != facts.computes:
-            other = "" if jax.__version__ == facts.jax else f" (by JAX {facts.jax}; here it is {jax.__version__})"
-            raise ConfigError(
-                [
-                    f"model.problem: the loss of {self.problem} in {function.file} is another one than was planned"
-                    f"{other}: it computes {problem.loss_id}, and the runs are of {facts.computes}; undo the change, "
-                    "or submit the sweep again"
-                ]
-            )
-        _known[self.key] = problem
-        return problem
+        known = self.key if self.checkpoint is None else self._base_key
+        if known not in _known:
+            _known[known] = as_planned(self.problem, self.args, self.folder, facts.computes, facts.jax)
+        return _known[known]
 
 
 @schema("lambda_hat.targets.problem.own.GivenData")
@@ -230,30 +258,6 @@ class GivenTraining:
         return "float64"
 
 
-def problem_of(path: str, function: UserFunction, args: Mapping[str, Any]) -> Problem:
-    """The problem that a user's function returns.
-
-    Raises:
-        ConfigError: it is neither a function nor a Problem, raised, or returned something else.
-    """
-    value = function.value
-    if isinstance(value, Problem):
-        if args:
-            raise ConfigError([f"model.args: {path} is a Problem, which takes none; name a function"])
-        return value
-    if not callable(value):
-        raise ConfigError([f"model.problem: {path} needs to be a function, got {kind_of(value)}"])
-    try:
-        made = value(**args)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError([f"model.problem: {path}({_shown(args)}) raised {told(error)}"]) from error
-    if not isinstance(made, Problem):
-        raise ConfigError([f"model.problem: {path} needs to return a lambda_hat.Problem, got {kind_of(made)}"])
-    return made
-
-
 def content_of(problem: Problem) -> Content:
     """What identifies a problem."""
     found = problem.id_content
@@ -273,9 +277,5 @@ def facts_of(problem: Problem, function: UserFunction | None = None) -> Facts:
     )
 
 
-def _digest(part: Document) -> str:
+def _digest(part: Any) -> str:
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
-
-
-def _shown(args: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in args.items())

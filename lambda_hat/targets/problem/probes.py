@@ -3,14 +3,16 @@
 They alone say too little: a clip, or a branch, may change nothing near w0.
 """
 
+import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lambda_hat.targets.problem.frozen_loss import OwnRows
+from lambda_hat.targets.problem.frozen_loss import FrozenLoss, OwnData, OwnRows
 from lambda_hat.targets.problem.problem import Problem
 
 # How many rows are looked at, how far from w0, and how closely two versions of JAX agree in each precision.
@@ -27,20 +29,27 @@ def probes(problem: Problem) -> Probes:
         In float64; None where a number is not finite.
     """
     with jax.enable_x64(True):
-        target = problem.checked.target
-        data = target.data
-        rows = [jnp.asarray(leaf)[:_ROWS] for leaf in data.rows] if isinstance(data, OwnRows) else []
+        target = problem.first_rows(_ROWS)
         direction = np.random.default_rng(0).standard_normal(target.dim)
-
-        def losses(w: jax.Array) -> jax.Array:
-            return jnp.atleast_1d(problem.model.results(data, w, rows)[0])
-
-        found: list[float] = []
-        for w in (target.w0, target.w0 + _STEP * direction):
-            values, pullback = jax.vjp(losses, w)
-            (gradient,) = pullback(jnp.full_like(values, 1.0 / len(values)))
-            found += [*map(float, values), float(jnp.linalg.norm(gradient)), float(gradient @ direction)]
+        data = target.data
+        rows = data.rows if isinstance(data, OwnRows) else ()
+        found = [
+            float(number)
+            for w in (target.w0, target.w0 + _STEP * direction)
+            for number in np.concatenate(
+                [np.atleast_1d(part) for part in _looked(problem.model, data, rows, w, direction)]
+            )
+        ]
     return tuple(number if math.isfinite(number) else None for number in found)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _looked(
+    model: FrozenLoss, data: OwnData, rows: tuple[Any, ...], w: jax.Array, direction: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    values, pullback = jax.vjp(lambda w: jnp.atleast_1d(model.results(data, w, rows)[0]), w)
+    (gradient,) = pullback(jnp.full_like(values, 1.0 / len(values)))
+    return values, jnp.linalg.norm(gradient), gradient @ direction
 
 
 def agree(one: Sequence[float | None], other: Sequence[float | None], *, is_coarse: bool) -> bool:

@@ -71,6 +71,7 @@ class Problem:
         examine: str | None = None,
     ):
         self._given = given(params, data, state)
+        self._hashed_rows = functools.cache(self._given.hashed_rows)  # once for all w0 (`at`)
         self.num_data = checked_num_data(num_data, self._given.num_rows)
         if polish not in (None, "lbfgs"):
             raise ProblemError([f"polish: needs 'lbfgs' or None, got {polish!r}"])
@@ -109,7 +110,7 @@ class Problem:
     @functools.cached_property
     def id_content(self) -> Document:
         """All that makes this target another than the next one, as JSON types: arrays by dtype, shape and SHA-256."""
-        content = {"loss": self.loss_id, "num_data": self.num_data, **self._given.hashed()}
+        content = {"loss": self.loss_id, "num_data": self.num_data, **self._given.hashed(), "data": self._hashed_rows()}
         if self._outputs is not None:
             content["outputs"] = self._outputs.id
         return content if self._polish is None else {**content, "polish": self._polish}
@@ -137,6 +138,12 @@ class Problem:
             data = self._target(self._outputs).data
             found = results_at(self._outputs.outputs, data, jnp.asarray(w, float), some_rows(data, chosen))
         return np.asarray(found)[: len(rows)]
+
+    def first_rows(self, count: int) -> Target:
+        """In float64, with no more than so many rows, before they have weights; nothing is checked."""
+        w0 = self._given.params.w0 if self._polish is None else self.checked.target.w0
+        data = self._given.first(count).data(self._loss.traces.consts)
+        return Target(jnp.asarray(w0), data, self.model, self.num_data).astype("float64")
 
     def built(self) -> Built:
         """The target: w0 in float64, the arrays, n, and what w0 is.

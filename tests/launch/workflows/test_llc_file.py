@@ -11,9 +11,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lambda_hat.config.job import Job
+from lambda_hat.config.override_values import override_text
 from lambda_hat.config.presets import config_dir
 from lambda_hat.config.schema import ConfigError
-from lambda_hat.config.yaml_file import apply_sets, override_text, read_document
+from lambda_hat.config.yaml_file import apply_sets, read_document
 from lambda_hat.launch.workflows.llc import Request, compose
 from tests.launch.workflows.documents import DOCUMENT, QUADRATIC, written
 
