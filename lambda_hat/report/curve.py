@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lambda_hat.config.schema import ConfigError
-from lambda_hat.report.curve_table import COLUMNS, QUANTITIES, Point, counted, table_of
+from lambda_hat.estimation.change_points import ChangePoints
+from lambda_hat.report.curve_table import COLUMNS, QUANTITIES, Point, changes, counted, lines, table_of
 from lambda_hat.store.files import atomic_path, write_bytes
 
 if TYPE_CHECKING:
@@ -53,10 +54,20 @@ class Curve:
         """
         return table_of(self.points)
 
+    @cached_property
+    def change_points(self) -> dict[str, ChangePoints]:
+        """Where the LLC steps from one level to another, for each line of the picture by its label.
+
+        Of the reliable points alone: see :mod:`lambda_hat.estimation.change_points`.
+        """
+        found = [(line, quantity) for line in lines(self.points) for quantity in line.quantities]
+        return {line.label: changes(line, quantity) for line, quantity in found}
+
     def plot(self) -> "Figure":
         """The LLC with its 90 % band over the training step, above the loss and one's own metrics.
 
-        Points that the verdict refuses are hollow. Save it by ``.savefig(path)``.
+        Points that the verdict refuses are hollow. Change points are vertical lines, their 90 % intervals shaded. Save
+        it by ``.savefig(path)``.
         """
         from lambda_hat.report.plot_curve import plot_curve
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lambda_hat.config.schema import Document, Node
+from lambda_hat.estimation.change_points import ChangePoints, change_points
 from lambda_hat.store.records import config_fields, varying, words
 
 if TYPE_CHECKING:
@@ -152,6 +153,12 @@ class Line(NamedTuple):
     setting: str
     points: list[Point]
 
+    @property
+    def quantities(self) -> list[str]:
+        """What its runs have estimated, which is one thing where their settings are the same."""
+        found = {point.quantity for point in self.points if point.error is None}
+        return [name for name in QUANTITIES if name in found]
+
 
 def lines(points: Sequence[Point]) -> list[Line]:
     """The points by series and by whatever was asked of their runs, in their order.
@@ -175,6 +182,15 @@ def lines(points: Sequence[Point]) -> list[Line]:
         Line(" ".join(filter(None, (name, setting))), setting, own)
         for name, ((_, setting), own) in zip(names, found.items(), strict=True)
     ]
+
+
+def changes(line: Line, quantity: str) -> ChangePoints:
+    """The change points of one quantity along a line."""
+    found = [point for point in line.points if point.error is None and point.quantity == quantity]
+    numbers = [[point.document[name] for point in found] for name in ("llc", "llc_mcse")]
+    values, errors = ([math.nan if value is None else value for value in column] for column in numbers)
+    reliable = [point.document["verdict"]["reliable"] for point in found]
+    return change_points([point.step for point in found], values, errors, reliable)
 
 
 def _short_names(names: Sequence[str]) -> list[str]:

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from lambda_hat.report.curve_table import QUANTITIES, Line, Point, counted, lines
+from lambda_hat.estimation.change_points import ChangePoints
+from lambda_hat.report.curve_table import QUANTITIES, Line, Point, changes, counted, lines
 from lambda_hat.report.plot_result import Picture
 from lambda_hat.report.plots import COLOURS, INK, MUTED, STYLE, legend
 
@@ -46,18 +47,18 @@ def plot_curve(points: Sequence[Point]) -> Picture:
         points: In the order of their steps.
     """
     own = lines(points)
-    quantities = [name for name in QUANTITIES if any(p.error is None and p.quantity == name for p in points)] or ["llc"]
+    quantities = [name for name in QUANTITIES if any(name in line.quantities for line in own)] or ["llc"]
     metrics = list(dict.fromkeys(name for point in points for name in point.metrics))
     with mpl.rc_context(STYLE):
         heights = [3.2] * len(quantities) + [1.1] * (1 + len(metrics))
         figure = Picture(figsize=(8.4, 1.3 + sum(heights)))
         panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         styles = _styles(own)
+        _step_axis(panels[-1], [point.step for point in points])
         for axes, quantity in zip(panels, quantities, strict=False):
             _draw_quantity(axes, own, styles, quantity)
         for axes, name in zip(panels[len(quantities) :], ["loss_at_w0", *metrics], strict=True):
             _draw_metric(axes, own, styles, name)
-        _step_axis(panels[-1], [point.step for point in points])
         panels[0].set_title(_title(points), loc="left", fontsize=10, color=INK, wrap=True)
         figure.align_ylabels()
         legend(figure)
@@ -96,6 +97,9 @@ def _draw_quantity(axes: Axes, own: Sequence[Line], styles: Sequence[_Style], qu
         if values.steps.size:
             _draw_line(axes, values, style, (low, high))
     _draw_spread(axes, own, quantity)
+    if len(own) <= _MOST_COLOURED:
+        for line, style in zip(own, styles, strict=True):
+            _draw_changes(axes, changes(line, quantity), style.colour)
     if low < 0 < high:
         axes.axhline(0.0, color=MUTED, lw=0.8, zorder=0)
     axes.set(ylabel=f"{_LABELS[quantity]}, 90 % band", ylim=(low, high))
@@ -198,6 +202,16 @@ def _trusted_at(values: _Values, steps: Float[np.ndarray, " step"]) -> Float[np.
     """The reliable values at these steps; NaN elsewhere."""
     known = dict(zip(values.steps[values.reliable], values.value[values.reliable], strict=True))
     return np.array([known.get(step, np.nan) for step in steps])
+
+
+def _draw_changes(axes: Axes, found: ChangePoints, colour: str) -> None:
+    """A vertical line between the two levels' steps, and the interval of the change."""
+    to_axis = axes.transData.transform
+    for change in found.points:
+        middle = np.mean([to_axis((step, 0.0))[0] for step in (change.before, change.after)])
+        place = axes.transData.inverted().transform((middle, 0.0))[0]
+        axes.axvline(place, color=colour, lw=1.0, ls=":", zorder=0, label="change point, 90 % interval")
+        axes.axvspan(change.low, change.high, color=colour, alpha=0.1, lw=0, zorder=0)
 
 
 def _draw_metric(axes: Axes, own: Sequence[Line], styles: Sequence[_Style], name: str) -> None:

@@ -162,3 +162,11 @@ def test_a_picture_of_whatever_there_is(values: list[float | None], tmp_path: Pa
     for size in ((8.4, 5.0), (2.6, 3.0)):
         figure.set_size_inches(*size)
         figure.savefig(tmp_path / "curve.png", dpi=30)
+
+
+def test_change_points_are_drawn_where_they_are() -> None:
+    curve = Curve(curve_of([1.0, 1.1, 0.9, 1.0, 5.0, 5.1, 4.9, 5.0], [10, 20, 30, 40, 1000, 2000, 3000, 4000]))
+    (point,) = curve.change_points[""].points
+    assert (point.low, point.before, point.after, point.high) == (40, 40, 1000, 1000)
+    (line,) = [line for line in curve.plot().axes[0].lines if str(line.get_label()).startswith("change point")]
+    assert float(line.get_xdata()[0]) == pytest.approx(200), "midway on a logarithmic axis"
