@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from lambda_hat import samplers as samplers
     from lambda_hat.api import llc as llc
     from lambda_hat.config.schema import Budget as Budget
+    from lambda_hat.curve import trajectory as trajectory
     from lambda_hat.results import load as load
     from lambda_hat.targets.checkpoints import checkpoints as checkpoints
     from lambda_hat.targets.problem import Problem as Problem
@@ -29,6 +30,7 @@ _NAMES = {
     "checkpoints": "lambda_hat.targets.checkpoints",
     "llc": "lambda_hat.api",
     "load": "lambda_hat.results",
+    "trajectory": "lambda_hat.curve",
 }
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -64,30 +64,38 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     """
     if not isinstance(problem, Problem | BuiltIn):
         raise ConfigError([f"problem: needs a Problem(loss, params, data), got {type(problem).__name__}"])
-    _refuse_misspelt(sampler, settings)
+    refuse_misspelt(llc, sampler, settings)
     part = problem if restrict is None else problem.part(restrict)
     words = list(part.words) if isinstance(part, Part) else None
     posterior = {"nbeta": nbeta, "gamma": gamma, "restrict": words}
     asked = settings_of(sampler, settings, budget, posterior=posterior, num_chains=num_chains, seed=seed)
     with session_reporter() if progress else contextlib.nullcontext(Silent()) as reporter:
         if store is not None:
-            _refuse_nameless(words or [])
+            refuse_nameless(words or [])
             return _in_store(stored.job_of(problem, asked, str(Path(store).absolute()), reporter), reporter)
         known = problem.known(asked) if isinstance(problem, BuiltIn) else None
         return Result.of(*sample(part.model, part.built, asked, reporter, known))
 
 
-def _refuse_misspelt(sampler: object, settings: Node) -> None:
-    """What is no field of the sampler may have been meant as an argument of :func:`llc`."""
+def refuse_misspelt(function: Callable[..., Any], sampler: object, settings: Node) -> None:
+    """What is no field of the sampler may have been meant as an argument of ``function``.
+
+    Raises:
+        ConfigError: it is spelt nearly so.
+    """
     fields = read_preset("sampler", sampler).fields if isinstance(sampler, str) else {}
-    names = [name for name in inspect.signature(llc).parameters if name != "settings"]
+    names = [name for name in inspect.signature(function).parameters if name != "settings"]
     for name in settings.keys() - fields.keys():
         if miss := near_miss(name, names):
             raise ConfigError([f"{name}: no such argument{miss}"])
 
 
-def _refuse_nameless(words: Sequence[str]) -> None:
-    """A store keeps what is free as words; a mask of very many pieces has only a name."""
+def refuse_nameless(words: Sequence[str]) -> None:
+    """A store keeps what is free as words; a mask of very many pieces has only a name.
+
+    Raises:
+        ConfigError: there is such a mask among ``words``.
+    """
     masks = [word for word in words if "@mask:" in word]
     if masks:
         paths = ", ".join(word.partition("@")[0] for word in masks)

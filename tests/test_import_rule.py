@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "report": ("run",),
     "results": ("report",),
     "api": ("report",),
+    "curve": ("api",),
     "sample": ("cli",),
     "build": ("cli",),
     "launch": ("report",),
@@ -59,7 +60,7 @@ ONLY_IN = {
     "omegaconf": ENTRIES,
 }
 # Rooms whose modules may import JAX at the top. What only looks at a store must answer without it.
-WITH_JAX = ("targets", "posterior", "samplers", "sampling", "run", "api")
+WITH_JAX = ("targets", "posterior", "samplers", "sampling", "run", "api", "curve")
 JAX = ("jax", "jaxlib", "blackjax", "optax")
 HEAVY = ("sklearn", "arviz_stats", "matplotlib", "optuna")
 # Of these rooms, what draws and what runs.

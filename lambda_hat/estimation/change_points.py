@@ -147,8 +147,8 @@ def _described(t: Values, sums: _Sums, starts: list[int], centre: float) -> list
     for place in range(1, len(starts) - 1):
         change = starts[place]
         first, last = _interval(sums, starts[place - 1], starts[place + 1])
-        steps = t[change - 1], t[change], t[first - 1], t[last]
-        found.append(ChangePoint(*map(float, steps), float(mean[place - 1]), float(mean[place])))
+        before, after, low, high = t[[change - 1, change, first - 1, last]].tolist()
+        found.append(ChangePoint(before, after, low, high, *mean[place - 1 : place + 1].tolist()))
     return found
 
 

@@ -1,6 +1,7 @@
 """The picture of a curve: the LLC with its 90 % band over the training step, above the loss and one's own metrics."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,9 +20,13 @@ from lambda_hat.report.plots import COLOURS, INK, MUTED, STYLE, legend
 _MOST_COLOURED = 6
 # Markers and error bars of more points than this would cover one another.
 _FEW = 60
-# A point is off the axis where it is so many ranges of the others away from them, and only a few are.
+# A point is off the axis where it is so many ranges (or sizes) of the others away from them, and only a few are.
 _FAR_REFUSED, _FAR_RELIABLE, _FEW_ARE_OFF = 4.0, 40.0, 0.1
+# Share of many series that a step needs for its mean; of few, all.
+_MOST_SERIES = 0.75
 _DECADES = 100
+# Steps whose middle one is below this share of the last are spaced by factors rather than evenly.
+_EARLY = 0.2
 _LABELS = {"llc": "LLC", "llc_self": "llc_self (own labels)", "control": "control (localiser alone)"}
 
 
@@ -36,8 +41,11 @@ class _Values(NamedTuple):
 
 
 class _Style(NamedTuple):
+    """is_faint: One of many lines, whose bands and marks would cover one another."""
+
     colour: str
     label: str | None
+    is_faint: bool = False
 
 
 def plot_curve(points: Sequence[Point]) -> Picture:
@@ -61,7 +69,7 @@ def plot_curve(points: Sequence[Point]) -> Picture:
             _draw_metric(axes, own, styles, name)
         panels[0].set_title(_title(points), loc="left", fontsize=10, color=INK, wrap=True)
         figure.align_ylabels()
-        legend(figure)
+        legend(figure, ncols=3)
     return figure
 
 
@@ -79,7 +87,7 @@ def _title(points: Sequence[Point]) -> str:
 
 def _styles(own: Sequence[Line]) -> list[_Style]:
     if len(own) > _MOST_COLOURED:
-        return [_Style(MUTED, f"{len(own)} lines" if place == 0 else None) for place in range(len(own))]
+        return [_Style(MUTED, f"{len(own)} lines" if place == 0 else None, True) for place in range(len(own))]
     return [_Style(colour, line.label or None) for colour, line in zip(COLOURS, own, strict=False)]
 
 
@@ -116,12 +124,13 @@ def _draw_line(axes: Axes, values: _Values, style: _Style, limits: tuple[float, 
     is_on = (value >= limits[0]) & (value <= limits[1])
     seen = np.where(is_on, value, np.nan)
     low, high = (np.where(is_on, edge, np.nan) for edge in (values.low, values.high))
-    axes.fill_between(steps, low, high, color=style.colour, alpha=0.18, lw=0)
-    few = value.size <= _FEW
+    few = value.size <= _FEW and not style.is_faint
+    if not style.is_faint:
+        axes.fill_between(steps, low, high, color=style.colour, alpha=0.18, lw=0)
     if few:
         axes.vlines(steps, low, high, color=style.colour, lw=1.0, alpha=0.7)
     axes.plot(steps, seen, lw=1.0 if few else 0.7, color=style.colour, alpha=0.6)
-    size = 4.5 if few else 2.5 if value.size <= 10 * _FEW else 1.2
+    size = 4.5 if few else 1.2 if style.is_faint or value.size > 10 * _FEW else 2.5
     marks: Any = {"ls": "", "ms": size, "color": style.colour, "mew": 0.9 if few else 0.5}
     solid, hollow = is_on & values.reliable, is_on & ~values.reliable
     axes.plot(steps[solid], value[solid], "o", label=style.label, **marks)
@@ -171,7 +180,7 @@ def _on_axis(value: Float[np.ndarray, " point"], reliable: Bool[np.ndarray, " po
         rest = value[others]
         if rest.size < 2:
             break
-        span = float(rest.max() - rest.min()) or 0.01 * float(np.abs(rest).max()) or 1.0
+        span = float(max(rest.max() - rest.min(), np.abs(rest).max())) or 1.0
         away = max(rest.min() - value[place], value[place] - rest.max())
         if away <= (_FAR_RELIABLE if reliable[place] else _FAR_REFUSED) * span:
             break
@@ -180,22 +189,22 @@ def _on_axis(value: Float[np.ndarray, " point"], reliable: Bool[np.ndarray, " po
 
 
 def _draw_spread(axes: Axes, own: Sequence[Line], quantity: str) -> None:
-    """The mean and the range of several series of one setting, at the steps that they have in common."""
+    """The mean and the range of the reliable values of several series, at the steps that they have in common."""
     for setting in dict.fromkeys(line.setting for line in own):
         group = [_values(line, quantity) for line in own if line.setting == setting]
         group = [values for values in group if values.steps.size]
         if len(group) < 2:
             continue
         steps = functools.reduce(np.intersect1d, (values.steps for values in group))
-        # Where a series has no value to trust the mean has a gap: without that series it would be another mean.
-        seen = np.array([_trusted_at(values, steps) for values in group])
-        if not np.isfinite(seen).all(0).any():
+        # Where few have a value to trust the mean has a gap: without the others it would be another mean.
+        seen = np.ma.masked_invalid([_trusted_at(values, steps) for values in group])
+        seen[:, seen.count(0) < max(2, math.ceil(_MOST_SERIES * len(group)))] = np.ma.masked
+        if not seen.count():
             continue
         label = f"mean and range of {len(group)} series {setting}".strip()
-        gaps = np.isnan(seen).any(0)
-        least, most = (np.where(gaps, np.nan, edge) for edge in (seen.min(0), seen.max(0)))
+        least, mean, most = (np.ma.filled(edge, np.nan) for edge in (seen.min(0), seen.mean(0), seen.max(0)))
         axes.fill_between(steps, least, most, color=INK, alpha=0.1, lw=0)
-        axes.plot(steps, seen.mean(0), "-", lw=1.8, color=INK, alpha=0.8, label=label)
+        axes.plot(steps, mean, "-", lw=1.8, color=INK, alpha=0.8, label=label)
 
 
 def _trusted_at(values: _Values, steps: Float[np.ndarray, " step"]) -> Float[np.ndarray, " step"]:
@@ -206,10 +215,11 @@ def _trusted_at(values: _Values, steps: Float[np.ndarray, " step"]) -> Float[np.
 
 def _draw_changes(axes: Axes, found: ChangePoints, colour: str) -> None:
     """A vertical line between the two levels' steps, and the interval of the change."""
-    to_axis = axes.transData.transform
+    to_axis = axes.transData
     for change in found.points:
-        middle = np.mean([to_axis((step, 0.0))[0] for step in (change.before, change.after)])
-        place = axes.transData.inverted().transform((middle, 0.0))[0]
+        # Midway on the axis, be it logarithmic.
+        ends = to_axis.transform([(change.before, 1.0), (change.after, 1.0)])
+        place = float(to_axis.inverted().transform([ends.mean(0)])[0, 0])
         axes.axvline(place, color=colour, lw=1.0, ls=":", zorder=0, label="change point, 90 % interval")
         axes.axvspan(change.low, change.high, color=colour, alpha=0.1, lw=0, zorder=0)
 
@@ -229,10 +239,11 @@ def _draw_metric(axes: Axes, own: Sequence[Line], styles: Sequence[_Style], name
 
 
 def _step_axis(axes: Axes, steps: Sequence[int]) -> None:
-    """Logarithmic where the steps span decades; step 0 then stands before them."""
+    """Logarithmic where the steps span decades and most are early; step 0 then stands before them."""
     positive = [step for step in steps if step > 0]
     axes.set_xlabel("training step")
-    if positive and min(steps) >= 0 and max(positive) > _DECADES * min(positive):
+    is_wide = bool(positive) and min(steps) >= 0 and max(positive) > _DECADES * min(positive)
+    if is_wide and float(np.median(steps)) < _EARLY * max(steps):
         if len(positive) == len(steps):
             axes.set_xscale("log")
         else:

@@ -104,13 +104,13 @@ def facts(run: Run) -> str:
     return f"{size},  R-hat {rhat_in_words(run.number('rhat'))},  bulk ESS {run.number('ess_bulk'):.0f},  {judged}"
 
 
-def legend(figure: Figure | SubFigure) -> None:
+def legend(figure: Figure | SubFigure, ncols: int = 8) -> None:
     """One legend for all panels, under them, where no data can lie beneath it."""
     named = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     box = figure.legend(
-        named.values(), named.keys(), loc="outside lower center", ncols=8, fontsize=8, frameon=False,
+        named.values(), named.keys(), loc="outside lower center", ncols=ncols, fontsize=8, frameon=False,
         columnspacing=1.2, handlelength=1.5,
     )  # fmt: skip
     for line in box.get_lines():

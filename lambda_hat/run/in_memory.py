@@ -67,7 +67,12 @@ class _Drawn(NamedTuple):
 
 
 def sample(
-    model: Loss, build: Callable[[], Built], settings: Settings, reporter: Reporter, known: ModelConfig | None = None
+    model: Loss,
+    build: Callable[[], Built],
+    settings: Settings,
+    reporter: Reporter,
+    known: ModelConfig | None = None,
+    stop: Stop | None = None,
 ) -> Sampled:
     """Sample a target until the budget is spent, or until Ctrl-C.
 
@@ -79,6 +84,7 @@ def sample(
         settings: What is asked of it.
         reporter: Receives the progress.
         known: What may know the LLC of this target; None: nothing does.
+        stop: Shared with whoever calls, who then learns of a Ctrl-C that came too late for this run.
 
     Raises:
         ConfigError: the settings do not fit the target, or JAX compiles nothing in this session.
@@ -93,7 +99,7 @@ def sample(
         build_seconds = time.monotonic() - started
         settings.check(built.num_data, built.w0.size)
         _tell_devices(built.w0.size, reporter)
-        drawn = _draw(built, model, settings, reporter)
+        drawn = _draw(built, model, settings, reporter, stop or Stop())
         give_back()
         device = jax.devices()[0]
     made = {**provenance(device.platform, device.device_kind, settings.sampler.dtype), "jax_settings": changed}
@@ -130,7 +136,7 @@ def _tell_devices(dim: int, reporter: Reporter) -> None:
         )
 
 
-def _draw(built: Built, model: Loss, settings: Settings, reporter: Reporter) -> _Drawn:
+def _draw(built: Built, model: Loss, settings: Settings, reporter: Reporter, stop: Stop) -> _Drawn:
     """The chains, which end here: on a large model they are most of the memory."""
     sampler, dtype = settings.sampler, settings.sampler.dtype
     if not isinstance(sampler, Sampler):
@@ -142,7 +148,7 @@ def _draw(built: Built, model: Loss, settings: Settings, reporter: Reporter) -> 
     sink = Memory(name_of(settings.sampler))
     setting = setting_of(sink.name, ensemble, nbeta, gamma, built.report)
     setting = dataclasses.replace(setting, shift=shift_of(target, setting))
-    with Stop().listening([signal.SIGINT]) as stop:
+    with stop.listening([signal.SIGINT]):
         chunks = Chunks(setting, ensemble, settings.budget, sink, stop, reporter)
         ended = chunks.to_the_end()
     if ended.signum is not None and chunks.ledger.draws == 0:

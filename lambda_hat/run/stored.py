@@ -4,14 +4,14 @@ import dataclasses
 
 from lambda_hat.config.cross_faults import cross_faults
 from lambda_hat.config.job import Job
-from lambda_hat.config.schema import ConfigError, StoreConfig
+from lambda_hat.config.schema import ConfigError, Document, StoreConfig
 from lambda_hat.config.settings import Settings
 from lambda_hat.estimation.estimate import Setting, estimate
 from lambda_hat.run.earlier_jax import Earlier
 from lambda_hat.run.in_memory import Sampled, own_settings, refuse_without_compiler
 from lambda_hat.run.loop import Outcome, execute
 from lambda_hat.run.progress import Reporter
-from lambda_hat.run.signals import Interrupted
+from lambda_hat.run.signals import Interrupted, Stop
 from lambda_hat.samplers.base import sampler_of
 from lambda_hat.store.layout import Store, StoreError
 from lambda_hat.store.trace_file import read_trace_file
@@ -44,7 +44,7 @@ def job_of(problem: Problem | BuiltIn, settings: Settings, root: str, reporter: 
     return job
 
 
-def make(job: Job, reporter: Reporter) -> Outcome:
+def make(job: Job, reporter: Reporter, stop: Stop | None = None) -> Outcome:
     """Make the run, go on with it, or find it.
 
     Raises:
@@ -55,9 +55,35 @@ def make(job: Job, reporter: Reporter) -> Outcome:
     refuse_without_compiler()
     try:
         with own_settings(job.sampler.dtype):
-            return execute(job, Store(job.store.root), reporter)
+            return execute(job, Store(job.store.root), reporter, stop)
     except Interrupted as interruption:
         raise KeyboardInterrupt(f"llc: {interruption}") from interruption
+
+
+def document(problem: Problem, settings: Settings, root: str, reporter: Reporter, stop: Stop) -> Document:
+    """What the run of ``problem`` in the store found. Nothing of the problem is kept in this process.
+
+    Raises:
+        ConfigError: the settings do not fit it, or the loss breaks its contract at w0.
+        KeyboardInterrupt, RunError: as of :func:`make`.
+        StoreError: its result was removed while this ran.
+    """
+    job = job_of(problem, settings, root, reporter)
+    try:
+        make(job, reporter, stop)
+        return _analysis(job)
+    finally:
+        if isinstance(job.model, Own):
+            job.model.forget()
+
+
+def _analysis(job: Job) -> Document:
+    store = Store(job.store.root)
+    found = store.read_analysis(job.target_id, job.run_id)
+    if found is None:
+        path = store.run_dir(job.target_id, job.run_id) / "analysis.json"
+        raise StoreError(f"cannot read {path}: it was removed while this ran; make the same call again")
+    return found
 
 
 def read(job: Job) -> Sampled:
@@ -66,12 +92,8 @@ def read(job: Job) -> Sampled:
     Raises:
         StoreError: it is not there, or damaged.
     """
-    store = Store(job.store.root)
-    document = store.read_analysis(job.target_id, job.run_id)
-    folder = store.run_dir(job.target_id, job.run_id)
-    if document is None:
-        raise StoreError(f"cannot read {folder / 'analysis.json'}: it was removed while this ran; call llc again")
-    drawn = read_trace_file(folder / "trace.nc")
+    document = _analysis(job)
+    drawn = read_trace_file(Store(job.store.root).run_dir(job.target_id, job.run_id) / "trace.nc")
     sampler = sampler_of(job)
     setting = dataclasses.replace(
         Setting.of_analysis(document),

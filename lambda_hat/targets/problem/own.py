@@ -107,6 +107,10 @@ class Own:
         _known[self.key] = problem
         return self
 
+    def forget(self) -> None:
+        """Leave the problem to whoever has it: a long curve must not keep one for each checkpoint."""
+        _known.pop(self.key, None)
+
     def faults(self, data: DataConfig, teacher: TeacherConfig) -> list[str]:
         del data, teacher
         if self.content is None or self.facts is None:

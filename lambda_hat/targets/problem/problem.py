@@ -120,6 +120,11 @@ class Problem:
         """The arrays of the parameters by path, in their order within the flat w."""
         return self._given.shapes
 
+    @property
+    def params(self) -> PyTree:
+        """The parameters as given, before they are polished, all of one dtype."""
+        return self.unravel(self._given.params.w0)
+
     def unravel(self, w: Float[Array, " d"] | Float[np.ndarray, " d"]) -> PyTree:
         """The parameters' pytree at the flat ``w``."""
         return self._given.params.coordinates.unravel(jnp.asarray(w))

@@ -28,6 +28,10 @@ _ROUNDING, _COARSE_ROUNDING = 1e-8, 1e-3
 _NAMED = 5
 
 
+class NotFiniteAtW0(ProblemError):
+    """The loss or the outputs are not finite at w0. They may be so at another w0, unlike what else is wrong here."""
+
+
 class AllRows(NamedTuple):
     """The losses at w0: of rows, with their weights, or the means of blocks."""
 
@@ -92,7 +96,7 @@ def look_at_outputs(model: FrozenOutputs, data: OwnRows, w0: Float[Array, " d"],
         kept |= {row: outputs[row - first] for row in wanted.tolist() if first <= row < first + len(outputs)}
         scale = max(scale, float(np.abs(outputs).max(initial=0.0)))
     if bad:
-        raise ProblemError([f"outputs: need to be finite at w0, got others in {_rows(np.unique(bad))} of {n}"])
+        raise NotFiniteAtW0([f"outputs: need to be finite at w0, got others in {_rows(np.unique(bad))} of {n}"])
     for indices in sets:
         outputs = np.asarray(results_at(model, data, w0, some_rows(data, indices)))
         apart = np.abs(outputs - np.stack([kept[row] for row in indices])).max(initial=0.0)
@@ -161,13 +165,13 @@ def _check_finite(losses: np.ndarray, weights: np.ndarray | None) -> None:
     if not len(bad):
         return
     if len(losses) == 1:
-        raise ProblemError([f"loss: needs to be finite at w0, got {losses[0]}"])
+        raise NotFiniteAtW0([f"loss: needs to be finite at w0, got {losses[0]}"])
     where = f"{_rows(bad)} of {len(losses)}"
     if weights is not None and not weights[bad].any():
         raise ProblemError(
             [f"loss: is not finite at w0 in {where}, whose weights are 0; set it to 0 there: 0 times NaN is NaN"]
         )
-    raise ProblemError([f"loss: needs to be finite at w0, got {losses[bad[0]]} in {where}"])
+    raise NotFiniteAtW0([f"loss: needs to be finite at w0, got {losses[bad[0]]} in {where}"])
 
 
 def _rows(indices: np.ndarray) -> str:
