@@ -183,11 +183,14 @@ class StoreConfig:
         root: The folder of the store; made when something is written.
         experiment: The tag of a sweep; changes no run.
         plots: Whether a finished run draws its diagnostics.
+        keep_state: Whether a finished run keeps the state of its chains, from which a larger budget goes on. Without it
+            a larger budget repeats the run; the trace stays.
     """
 
     root: str = "runs"
     experiment: str = "dev"
     plots: Literal["all", "none"] = "all"
+    keep_state: bool = True
 
 
 # Ids and stores name a class by the path it declares, wherever it lives; these have moved since.

@@ -53,6 +53,11 @@ class FileSink:
     def load(self, template: Callable[[], PyTree], /) -> Kept | None:
         carry = checkpoint.load_carry(self.directory)
         if carry is None:
+            if (self.directory / "analysis.json").exists():
+                self.reporter.line(
+                    f"{self.name} is finished for a smaller budget, and the state of its chains was not kept: it is "
+                    "repeated from its target"
+                )
             return None
         for skipped in carry.skipped:
             self.reporter.line(f"warning: {skipped}; resuming from the checkpoint before it")

@@ -30,6 +30,7 @@ from lambda_hat.run.target import RunError, ensure_target, load_target
 from lambda_hat.samplers.base import sampler_of
 from lambda_hat.sampling.compilation_cache import CompilationCache, compilation_cache
 from lambda_hat.sampling.ensemble import Ensemble
+from lambda_hat.store.checkpoint import forget_state
 from lambda_hat.store.files import plain
 from lambda_hat.store.layout import Store, StoreError, open_log, read_json, write_config, write_json, write_status
 from lambda_hat.store.lease import Lease, LeaseLost
@@ -111,6 +112,8 @@ class _Run:
         give_back()
         path = results.publish(self.lease, ledger, origin, trace)
         sink.status(ledger, "finished")
+        if not self.job.store.keep_state:
+            forget_state(self.directory, self.lease.epoch)
         return Outcome(path, was_found=False)
 
     def _sample(self, sink: FileSink) -> tuple[Ledger, results.Origin, dict[str, np.ndarray]]:

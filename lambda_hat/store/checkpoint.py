@@ -228,6 +228,16 @@ def keep_newest(run_dir: Path, epoch: int) -> None:
         _remove(run_dir, epoch, keys[:-1], needed)
 
 
+def forget_state(run_dir: Path, epoch: int) -> None:
+    """Remove the carries of a run that is published, and the chunks they rely on.
+
+    Raises:
+        LeaseLost: somebody newer has taken over; nothing was removed.
+    """
+    fence(run_dir, epoch)
+    _remove(run_dir, epoch, _carries(run_dir), set())
+
+
 def _carries(run_dir: Path) -> list[tuple[int, int]]:
     """(epoch, step) of every carry, oldest first."""
     with explained("scan", run_dir):

@@ -32,7 +32,7 @@ def test_values_are_set_as_hydra_sets_them(composer: Composer) -> None:
     config = composer.config(overrides)
     hydras = hydra.compose("sample", arguments)
     assert config == hydras
-    assert config["store"] == {"root": "a b", "experiment": "c=d", "plots": "none"}
+    assert config["store"] == {"root": "a b", "experiment": "c=d", "plots": "none", "keep_state": True}
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,8 @@ def _needed(folder: Path, analysis: Document) -> Iterator[Damage]:
     for name in names:
         if not (folder / name).exists():
             yield Damage(folder / name, "is missing, though there is an analysis.json")
-    for pattern in ("carry-*.npz", "lease-*.json"):
+    has_state = analysis["config"].get("store", {}).get("keep_state", True)
+    for pattern in ("lease-*.json", *(["carry-*.npz"] if has_state else [])):
         if not any(folder.glob(pattern)):
             yield Damage(folder / pattern, "is missing, though there is an analysis.json")
 
