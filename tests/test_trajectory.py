@@ -190,7 +190,8 @@ def test_interrupted_the_curve_so_far_is_returned(
 
     monkeypatch.setattr(in_memory, "estimate", interrupting)
     pairs = [(step, params_at(step)) for step in range(1, 6)]
-    curve = lh.trajectory(problem, pairs, HMC, **{**SHORT, "progress": True})
+    asked: dict[str, Any] = {**SHORT, "progress": True}
+    curve = lh.trajectory(problem, pairs, HMC, **asked)
     assert curve.table["step"].tolist() == [1, 2]
     assert "interrupted: this curve has 2 of its 5 checkpoints" in capsys.readouterr().err
 

@@ -132,8 +132,8 @@ def older_jax(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_a_real_upgrade(tmp_path: Path, older_jax: Path) -> None:
     """A target is built under JAX 0.9.0; under the present one it is found, until the formula is edited."""
     (tmp_path / "mine.py").write_text(MODULE)
-    question = {"problem": "mine.problem", "args": {}, "folder": str(tmp_path), "store": str(tmp_path / "runs")}
-    question["places"] = [None]
+    question: dict[str, Any] = {"problem": "mine.problem", "args": {}, "folder": str(tmp_path)}
+    question |= {"store": str(tmp_path / "runs"), "places": [None]}
 
     def planned(*import_path: Path) -> dict[str, Any]:
         root = Path(lh.__file__).parents[1]
