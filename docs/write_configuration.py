@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from lambda_hat.config.checkpoint_axis import CheckpointAxis
 from lambda_hat.config.presets import config_dir
 from lambda_hat.config.schema import Budget, PosteriorConfig, StoreConfig, schema_class
 
@@ -23,6 +24,7 @@ An unknown key, a wrong type or a value out of range is refused before anything 
 These keys say what a run *is* and determine its id:
 `model`, `data`, `teacher`, `training`, `posterior`, `sampler`, `num_chains`, `seed`.
 The others say how far it goes and where it is stored (`budget`, `store`, ...): a larger budget continues the same run.
+`checkpoint` names files that hold the w0 of an own problem: their content counts in the id, their paths do not.
 
 `make docs` writes this page from the schema classes; edit their docstrings, not this file.
 """
@@ -35,7 +37,7 @@ TOP_LEVEL = {
 }
 # Fields that mean the same in every schema.
 COMMON = {"dtype": "Floating-point type of the computation."}
-PLAIN = {"posterior": PosteriorConfig, "budget": Budget, "store": StoreConfig}
+PLAIN = {"checkpoint": CheckpointAxis, "posterior": PosteriorConfig, "budget": Budget, "store": StoreConfig}
 TYPED = ("model", "data", "teacher", "training", "sampler")
 
 

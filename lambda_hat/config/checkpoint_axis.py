@@ -4,6 +4,7 @@ The node is no part of a job: planning sets the model's own ``checkpoint`` for e
 """
 
 from collections.abc import Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,7 +44,7 @@ class CheckpointAxis:
     step: str | None = None
     select: str | tuple[NonNegativeInt, ...] = "all"
     load: str | None = None
-    rename: dict[str, str | None] = Field(default_factory=dict[str, str | None])
+    rename: dict[str, str | None] = field(default_factory=dict[str, str | None])
     transpose: Words = ()
 
     def question(self) -> list[Document]:

@@ -29,7 +29,7 @@ def test_values_are_set_as_hydra_sets_them(composer: Composer) -> None:
         "++budget.draws=7",
     ]
     (overrides,) = composer.expand(arguments)
-    config = composer.config(overrides)
+    config = composer.composed(overrides)
     hydras = hydra.compose("sample", arguments)
     assert config == hydras
     assert config["store"] == {"root": "a b", "experiment": "c=d", "plots": "none", "keep_state": True}
