@@ -8,7 +8,18 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from lambda_hat.cli import artifacts, calibrate, devinterp, promote, report, sweeps, temperatures, tune, workflow
+from lambda_hat.cli import (
+    artifacts,
+    calibrate,
+    devinterp,
+    promote,
+    report,
+    sweeps,
+    temperatures,
+    trajectory,
+    tune,
+    workflow,
+)
 
 
 class _Commands(TyperGroup):
@@ -34,6 +45,7 @@ app = typer.Typer(
 app.add_typer(sweeps.app)
 app.add_typer(report.app)
 app.add_typer(temperatures.app)
+app.add_typer(trajectory.app)
 app.add_typer(calibrate.app)
 app.add_typer(devinterp.app)
 app.add_typer(artifacts.app, name="artifacts", help="The contents of a store, and cleaning it up.")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import field, fields
 from typing import Any
 
@@ -135,10 +136,11 @@ class Own:
             raise ConfigError(["model.facts: is set when a command plans its runs; leave it out of a command line"])
         return self.facts
 
-    def params(self) -> PyTree:
-        """The parameters' pytree at w0, in float64."""
+    def value_of(self, function: Callable[[PyTree], Any]) -> float:
+        """The number that a function of the parameters is at w0, in float64."""
         problem = self._found()
-        return problem.unravel(problem.first_rows(1).w0)
+        with jax.enable_x64(True):
+            return float(function(problem.unravel(problem.first_rows(1).w0)))
 
     def loss_functions(self) -> StoredLoss:
         """The loss, which is refused where it computes anything but what was planned."""
