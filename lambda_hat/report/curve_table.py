@@ -61,6 +61,11 @@ class Point(NamedTuple):
         return self.document.get("quantity") or "llc"
 
     @property
+    def shift(self) -> float | None:
+        """What the gradient at w0 does to the LLC; None where that is not known."""
+        return (self.document.get("shift") or {}).get("value")
+
+    @property
     def kind(self) -> str:
         """What became of it: one of KINDS."""
         if self.error is not None:
@@ -101,7 +106,6 @@ def _row(point: Point) -> Document:
     if point.error is not None:
         return {**row, "reasons": point.error}
     low, high = document["llc_interval90"]
-    shift = (document.get("shift") or {}).get("value")
     verdict = document["verdict"]
     return {
         **row,
@@ -110,8 +114,8 @@ def _row(point: Point) -> Document:
         point.quantity: document["llc"],
         "lower90": low,
         "upper90": high,
-        "shift": shift,
-        "llc_less_shift": None if shift is None or document["llc"] is None else document["llc"] - shift,
+        "shift": point.shift,
+        "llc_less_shift": None if None in (point.shift, document["llc"]) else document["llc"] - point.shift,
         "ess": _least(document["ess_bulk"], document["ess_tail"]),
         "gradient_norm": document["target_report"].get("gradient_norm"),
         "reliable": verdict["reliable"],

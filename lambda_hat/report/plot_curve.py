@@ -31,12 +31,14 @@ _LABELS = {"llc": "LLC", "llc_self": "llc_self (own labels)", "control": "contro
 
 
 class _Values(NamedTuple):
-    """One quantity along a line; NaN where a point has none."""
+    """One quantity along a line; NaN where a point has none. ``unshifted``: without what the gradient at w0 does to
+    it, where that is known and more than the error."""
 
     steps: Float[np.ndarray, " point"]
     value: Float[np.ndarray, " point"]
     low: Float[np.ndarray, " point"]
     high: Float[np.ndarray, " point"]
+    unshifted: Float[np.ndarray, " point"]
     reliable: Bool[np.ndarray, " point"]
 
 
@@ -69,7 +71,7 @@ def plot_curve(points: Sequence[Point]) -> Picture:
             _draw_metric(axes, own, styles, name)
         panels[0].set_title(_title(points), loc="left", fontsize=10, color=INK, wrap=True)
         figure.align_ylabels()
-        legend(figure, ncols=3)
+        legend(figure, ncols=2)
     return figure
 
 
@@ -93,9 +95,20 @@ def _styles(own: Sequence[Line]) -> list[_Style]:
 
 def _values(line: Line, quantity: str) -> _Values:
     found = [point for point in line.points if point.error is None and point.quantity == quantity]
-    rows = [(point.step, point.document["llc"], *point.document["llc_interval90"]) for point in found]
-    steps, value, low, high = np.array(rows, dtype=float).reshape(-1, 4).T
-    return _Values(steps, value, low, high, np.array([point.document["verdict"]["reliable"] for point in found], bool))
+    rows = [
+        (point.step, point.document["llc"], *point.document["llc_interval90"], _unshifted(point)) for point in found
+    ]
+    steps, value, low, high, unshifted = np.array(rows, dtype=float).reshape(-1, 5).T
+    return _Values(
+        steps, value, low, high, unshifted, np.array([point.document["verdict"]["reliable"] for point in found], bool)
+    )
+
+
+def _unshifted(point: Point) -> float | None:
+    llc, mcse, shift = point.document["llc"], point.document["llc_mcse"], point.shift
+    if llc is None or mcse is None or shift is None or abs(shift) <= mcse:
+        return None
+    return llc - shift
 
 
 def _draw_quantity(axes: Axes, own: Sequence[Line], styles: Sequence[_Style], quantity: str) -> None:
@@ -110,7 +123,8 @@ def _draw_quantity(axes: Axes, own: Sequence[Line], styles: Sequence[_Style], qu
             _draw_changes(axes, changes(line, quantity), style.colour)
     if low < 0 < high:
         axes.axhline(0.0, color=MUTED, lw=0.8, zorder=0)
-    axes.set(ylabel=f"{_LABELS[quantity]}, 90 % band", ylim=(low, high))
+    band = "" if any(style.is_faint for style in styles) else ", 90 % band"
+    axes.set(ylabel=f"{_LABELS[quantity]}{band}", ylim=(low, high))
     if any(not values.reliable.all() for values in drawn):
         axes.plot([], [], "o", color=MUTED, mfc="white", ms=4.5, label="refused by the verdict")
     without = sorted({point.step for line in own for point in line.points if point.error is not None})
@@ -136,6 +150,8 @@ def _draw_line(axes: Axes, values: _Values, style: _Style, limits: tuple[float, 
     axes.plot(steps[solid], value[solid], "o", label=style.label, **marks)
     label = None if solid.any() else style.label
     axes.plot(steps[hollow], value[hollow], "o", mfc="white", label=label, **marks)
+    if np.isfinite(values.unshifted[is_on]).any():
+        axes.plot(steps[is_on], values.unshifted[is_on], "+", **marks, label="less its shift")
     for beyond, edge, mark in ((value > limits[1], limits[1], "^"), (value < limits[0], limits[0], "v")):
         _draw_beyond(axes, values, beyond, edge, mark, style.colour)
 
@@ -155,16 +171,16 @@ def _draw_beyond(
 
 def _limits(drawn: Sequence[_Values]) -> tuple[float, float]:
     """An axis for all values and their bands, but for the few that are far from all others."""
-    value, low, high, reliable = (np.concatenate([getattr(v, name) for v in drawn]) for name in _Values._fields[1:])
+    value, *edges, reliable = (np.concatenate([getattr(v, name) for v in drawn]) for name in _Values._fields[1:])
     finite = np.isfinite(value)
-    value, low, high, reliable = value[finite], low[finite], high[finite], reliable[finite]
+    value, reliable = value[finite], reliable[finite]
     if not value.size:
         return 0.0, 1.0
     is_on = _on_axis(value, reliable)
     least, most = float(value[is_on].min()), float(value[is_on].max())
     # A wide band may double the axis, no more.
     room = most - least or 0.1 * abs(most) or 1.0
-    ends = np.concatenate([low[is_on], high[is_on], [least, most]])
+    ends = np.concatenate([*(edge[finite][is_on] for edge in edges), [least, most]])
     ends = np.clip(ends[np.isfinite(ends)], least - room, most + room)
     margin = 0.06 * (ends.max() - ends.min()) or 0.1 * abs(most) or 1.0
     return float(ends.min() - margin), float(ends.max() + margin)

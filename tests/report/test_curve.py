@@ -136,6 +136,15 @@ def test_the_axis_of_steps(steps: Sequence[int], scale: str) -> None:
     assert curve.plot().axes[0].get_xscale() == scale
 
 
+def test_the_llc_without_its_shift_is_drawn_where_it_differs() -> None:
+    points = curve_of([-4.0, 1.0, 2.0], [1, 2, 3], shift={"value": -5.0})
+    points[1] = points[1]._replace(document=document(1.0, shift={"value": -0.01}))
+    axes = Curve(points).plot().axes[0]
+    (marks,) = [line for line in axes.lines if line.get_label() == "less its shift"]
+    assert np.asarray(marks.get_ydata()).tolist()[::2] == [1.0, 7.0]
+    assert axes.get_ylim()[1] > 7.0
+
+
 def test_lines_are_named_by_what_differs() -> None:
     seeds = [point for seed in (0, 1) for point in curve_of([1.0, 2.0], [1, 2], f"mlp/seed={seed}/width=64")]
     assert {"seed=0", "seed=1", "mean and range of 2 series"} <= labels(Curve(seeds))
