@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from lambda_hat.config.schema import Document, Node
 from lambda_hat.report.causes import failures, findings
+from lambda_hat.report.kept_curves import kept_curves
 from lambda_hat.report.pools import Family, Pool, Problem, families, problems
 from lambda_hat.report.series import curves, num_points
 from lambda_hat.run.provenance import commit, versions
@@ -99,6 +100,7 @@ def _data(path: Path, heading: Heading, store: Store, records: Sequence[Record],
         "runs": runs,
         "problems": [_problem(problem) for problem in found],
         "families": [_family(family) for family in families(found)],
+        "curves": kept_curves(store, path, {record.ref.run_id for record in records}),
         "findings": findings(records),
         "failures": failures(records, store, logs),
         "varying": _varying(records),

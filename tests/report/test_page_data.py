@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lambda_hat.cli.__main__ import app
+from lambda_hat.report.curve import Curve, Point
+from lambda_hat.report.kept_curves import kept_curves
 from lambda_hat.report.series import curves, numbers
 from lambda_hat.store.files import read_json, write_json
 from lambda_hat.store.layout import Store
@@ -173,3 +175,20 @@ def test_a_lost_chain_is_a_gap_and_no_draw_is_no_curve() -> None:
     assert found["running"]["chains"][1][-1] is not None
     assert found["rank"] is None
     assert curves({**trace, "loss": np.full((2, 50), np.nan)}, analysis, 24) is None
+
+
+def test_curves_of_the_runs_are_shown(tmp_path: Path) -> None:
+    """Not those of other runs; one whose table is damaged says so."""
+    store, page = Store(tmp_path / "runs"), tmp_path / "reports" / "report.html"
+    for name, run in (("mine", "run_hmc_1"), ("other", "run_hmc_2")):
+        points = [Point(step, "", {"error": "no", "run_id": run}, {}) for step in (10, 20)]
+        Curve(points).write(store.root / "trajectories" / name)
+    damaged = store.root / "trajectories" / "zzz" / "table.parquet"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"no table")
+    mine, broken = kept_curves(store, page, {"run_hmc_1"})
+    assert (mine["name"], mine["folder"]) == ("mine", "../runs/trajectories/mine")
+    assert (page.parent / mine["folder"] / "table.csv").resolve().exists()
+    assert mine["picture"].startswith("data:image/png;base64,iVBOR")
+    assert [row[mine["columns"].index("step")] for row in mine["rows"]] == [10, 20]
+    assert "table.parquet cannot be read" in broken["error"]

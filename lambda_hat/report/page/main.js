@@ -2,6 +2,7 @@
 
 const SECTIONS = [
   ["glance", "At a glance", () => [glance(), acrossProblems()]],
+  ["curves", "Curves over training", curvesSection],
   ["targets", "LLC by target", problemsSection],
   ["seeds", "Seeds pooled", seedsSection],
   ["runs", "Runs", runsSection],

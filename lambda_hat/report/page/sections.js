@@ -43,6 +43,28 @@ function verdictBars() {
   return el("div", { class: "card plain" }, el("ul", { class: "bars" }, rows), el("p", { class: "legend" }, seen.map(badge)));
 }
 
+// Trajectories of the store that have points among these runs: their pictures, and their tables in short.
+function curvesSection() {
+  if (!DATA.curves.length) return null;
+  const cell = (value) => (isNumber(value) ? number(value) : value === null ? "–" : String(value));
+  const file = (curve, name) => `${curve.folder.split("/").map(encodeURIComponent).join("/")}/${name}`;
+  return DATA.curves.map((curve) => el(
+    "div", { class: "card plain" }, el("h3", {}, curve.name),
+    curve.error ? el("p", { class: "warning" }, curve.error) : [
+      curve.picture && el("img", { src: curve.picture, alt: `LLC over the training steps of ${curve.name}` }),
+      el("p", {}, el("a", { href: file(curve, "table.csv") }, "table.csv"), " · ", el("a", { href: file(curve, "table.parquet") }, "table.parquet")),
+      el(
+        "details", {}, el("summary", {}, plural(curve.rows.length, "checkpoint")),
+        el("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": `Table of ${curve.name}` }, el(
+          "table", {},
+          el("thead", {}, el("tr", {}, curve.columns.map((name) => el("th", { scope: "col" }, name)))),
+          el("tbody", {}, curve.rows.map((row) => el("tr", {}, row.map((value) => el("td", {}, cell(value)))))),
+        )),
+      ),
+    ],
+  ));
+}
+
 // Each sampler over all problems: distance from the reference, and the price of precision.
 function acrossProblems() {
   if (DATA.problems.length < 2) return null;
