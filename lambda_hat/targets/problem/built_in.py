@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from lambda_hat.config.cross_faults import cross_faults
 from lambda_hat.config.job import Job, ModelConfig
 from lambda_hat.config.restriction import is_whole
-from lambda_hat.config.schema import ConfigError, StoreConfig
+from lambda_hat.config.schema import ConfigError, Document, StoreConfig
 from lambda_hat.config.settings import Settings
 from lambda_hat.targets.base import Built, StoredLoss, Target, build, loss_of, training_of
 from lambda_hat.targets.problem.checked import Checked
@@ -70,6 +70,11 @@ class BuiltIn:
         with jax.enable_x64(True):
             report = report_of(target, training_of(self._job), whole.report["training"])
         return Built(np.asarray(target.w0), data, whole.num_data, report)
+
+    def gradient_groups(self, target: Target | None = None) -> list[Document]:
+        """None: the rows of a built-in model are not told apart."""
+        del target
+        return []
 
     def part(self, restrict: Sequence[str] | PyTree) -> "BuiltIn | Part":
         """The problem of some weights, the others staying at w0: see :meth:`lambda_hat.Problem.part`."""

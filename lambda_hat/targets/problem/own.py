@@ -172,6 +172,10 @@ class Own:
         """What w0 is, of a target of this loss that has some weights or all."""
         return self._found().described(target, target.data).report
 
+    def gradient_groups(self, target: Target) -> list[Document]:
+        """Which rows its gradient comes from, of a target of this loss that has some weights or all."""
+        return self._found().gradient_groups(target)
+
     def provenance(self) -> Document:
         """Where it came from, and every array's hash."""
         arrays = {name: self._found().id_content[name] for name in ("params", "state", "data")}

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from lambda_hat.config.restriction import Free, Piece, Shape, counts, free_weights
-from lambda_hat.targets.base import Built, Loss
+from lambda_hat.config.schema import Document
+from lambda_hat.targets.base import Built, Loss, Target
 from lambda_hat.targets.problem.parameters import ProblemError, named_leaves
 from lambda_hat.targets.restricted import Restricted, RestrictedLoss, restricted
 
@@ -47,11 +48,17 @@ class Part:
         Raises:
             ProblemError: the loss does not keep its contract at w0.
         """
-        found = self.whole.checked
-        with jax.enable_x64(True):
-            target = restricted(found.target, self.free, self.whole.shapes)
+        found, target = self.whole.checked, self._target()
         frozen, places = (tuple(map(np.asarray, arrays)) for arrays in (target.data.frozen, target.data.places))
         return self.whole.described(target, Restricted(whole=found.data, frozen=frozen, places=places))
+
+    def gradient_groups(self) -> list[Document]:
+        """Which rows the gradient along the free weights comes from: see :meth:`lambda_hat.Problem.gradient_groups`."""
+        return self.whole.gradient_groups(self._target())
+
+    def _target(self) -> Target:
+        with jax.enable_x64(True):
+            return restricted(self.whole.checked.target, self.free, self.whole.shapes)
 
 
 def chosen(restrict: Sequence[str] | PyTree, shapes: Mapping[str, Shape]) -> tuple[tuple[str, ...], Free]:

@@ -21,6 +21,7 @@ from lambda_hat.targets.problem.findings import computes_in_less, ignored, warni
 from lambda_hat.targets.problem.frozen_function import FrozenFunction
 from lambda_hat.targets.problem.frozen_loss import FrozenLoss
 from lambda_hat.targets.problem.given import Given, given
+from lambda_hat.targets.problem.gradient_groups import gradient_groups
 from lambda_hat.targets.problem.parameters import ProblemError
 from lambda_hat.targets.problem.part import Part, chosen
 from lambda_hat.targets.problem.row_contract import look_at_outputs, look_at_rows, results_at, some_rows
@@ -219,6 +220,13 @@ class Problem:
         report["warnings"] += warnings_of(self._loss.traces.first, self.num_data)
         report["notes"] = self._notes()
         return Built(np.asarray(target.w0), data, self.num_data, report)
+
+    def gradient_groups(self, target: Target | None = None) -> list[Document]:
+        """Which rows, class or token the gradient comes from; ``target``: some weights of this loss or all, None: w0's."""
+        with jax.enable_x64(True):
+            return gradient_groups(
+                self.checked.target if target is None else target.astype("float64"), self._given.rows
+            )
 
     def _target(self, function: FrozenFunction) -> Target:
         """In float64, with the data set of ``function``, before its rows have weights."""
