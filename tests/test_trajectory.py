@@ -118,6 +118,8 @@ def test_a_store_has_the_runs_of_llc_and_makes_only_what_is_missing(
     assert len(list((tmp_path / "runs").glob("targets/tgt_*/run_*/analysis.json"))) == 3
     assert [point.document["llc"] for point in kept.points] == [point.document["llc"] for point in curve.points]
     assert before.parent.name == kept.table["run_id"][1]
+    states = {path.parent for path in (tmp_path / "runs").glob("targets/tgt_*/run_*/carry-*.npz")}
+    assert states == {before.parent}, "a curve keeps no state of its chains"
     kept.write(tmp_path / "one")
     lh.trajectory(problem, found, HMC, store=tmp_path / "runs", **SHORT).write(tmp_path / "two")
     assert (tmp_path / "one/table.parquet").read_bytes() == (tmp_path / "two/table.parquet").read_bytes()

@@ -61,7 +61,8 @@ def make(job: Job, reporter: Reporter, stop: Stop | None = None) -> Outcome:
 
 
 def document(problem: Problem, settings: Settings, root: str, reporter: Reporter, stop: Stop) -> Document:
-    """What the run of ``problem`` in the store found. Nothing of the problem is kept in this process.
+    """What the run of ``problem`` in the store found. Nothing of the problem is kept in this process, and no state of
+    the chains in the store once the run has met its budget.
 
     Raises:
         ConfigError: the settings do not fit it, or the loss breaks its contract at w0.
@@ -69,6 +70,7 @@ def document(problem: Problem, settings: Settings, root: str, reporter: Reporter
         StoreError: its result was removed while this ran.
     """
     job = job_of(problem, settings, root, reporter)
+    job = dataclasses.replace(job, store=dataclasses.replace(job.store, keep_state=False))
     try:
         make(job, reporter, stop)
         return _analysis(job)
