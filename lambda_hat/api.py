@@ -17,7 +17,7 @@ from lambda_hat.report.result import Result
 from lambda_hat.run import stored
 from lambda_hat.run.in_memory import sample
 from lambda_hat.run.progress import Reporter, Silent, session_reporter
-from lambda_hat.targets.problem import BuiltIn, Part, Problem
+from lambda_hat.targets.problem import BuiltIn, Labelled, Part, Problem
 
 
 def llc(  # noqa: PLR0913 - each is a setting of its own
@@ -27,6 +27,8 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     gamma: float = 1.0,
     nbeta: float | None = None,
     restrict: Sequence[str] | PyTree = None,
+    loss: str = "data",
+    self: str | None = None,
     budget: Budget | None = None,
     num_chains: int = 4,
     seed: int = 0,
@@ -50,6 +52,9 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
         restrict: Which weights are free, the others staying at w0: paths or globs of the parameters such as
             ``["layer/*", "-*/bias"]`` (docs/estimator.md), or a pytree like ``params`` of True and False, for arrays or
             for their entries; None: all.
+        loss: ``self`` puts the outputs at w0 in the place of the labels: the estimate is then llc_self, which is not
+            the LLC (docs/estimator.md); needs ``Problem(..., outputs=...)``.
+        self: With ``loss="self"``, the distance from those outputs: ``kl`` (of logits) or ``square``.
         budget: When to stop; None: the default of the sampler's preset, at most 300 seconds for most.
         num_chains: Chains side by side.
         seed: Of all random numbers.
@@ -67,13 +72,16 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     refuse_misspelt(llc, sampler, settings)
     part = problem if restrict is None else problem.part(restrict)
     words = list(part.words) if isinstance(part, Part) else None
-    posterior = {"nbeta": nbeta, "gamma": gamma, "restrict": words}
+    posterior = {"nbeta": nbeta, "gamma": gamma, "restrict": words, "loss": loss, "self": self}
     asked = settings_of(sampler, settings, budget, posterior=posterior, num_chains=num_chains, seed=seed)
     with session_reporter() if progress else contextlib.nullcontext(Silent()) as reporter:
         if store is not None:
             refuse_nameless(words or [])
             return _in_store(stored.job_of(problem, asked, str(Path(store).absolute()), reporter), reporter)
         known = problem.known(asked) if isinstance(problem, BuiltIn) else None
+        if asked.posterior.self is not None and isinstance(problem, Problem):
+            labelled = Labelled(problem, asked.posterior.self)
+            part = labelled if restrict is None else labelled.part(restrict)
         return Result.of(*sample(part.model, part.built, asked, reporter, known))
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from lambda_hat.config.job import Job, canonical, digest
 from lambda_hat.estimation.estimate import LLC, agreement
+from lambda_hat.estimation.quantity import NAMES
 from lambda_hat.estimation.reason import rhat_in_words
 from lambda_hat.launch.backend import Backend, inherited
 from lambda_hat.launch.plan import Plan, settings, target_label
@@ -24,7 +25,8 @@ from lambda_hat.store.runs import finished
 _WIDTH_OF_A_FILE = 180
 _MAX_ROWS = 200
 _MAX_NOTES = 12
-_NUMBERS = ("LLC ± MCSE", "exact", "lambda", "R-hat", "ESS", "FGE", "seconds")
+_ESTIMATES = {quantity: f"{name} ± MCSE" for quantity, name in NAMES.items()}
+_NUMBERS = (*_ESTIMATES.values(), "exact", "lambda", "R-hat", "ESS", "FGE", "seconds")
 # The resources of an element, as the presets name them.
 _RESOURCES = (
     "partition", "account", "qos", "constraint", "exclude", "timeout_min", "cpus_per_task", "cpus_per_gpu", "mem_gb",
@@ -169,7 +171,7 @@ def results_table(rows: Sequence[Row]) -> Table:
         "target": [target_label(row.job) for row in rows],
         "sampler": [row.job.sampler_name for row in rows],
         "setting": [row.setting for row in rows],
-        "LLC ± MCSE": [_llc(row) for row in rows],
+        **{heading: [_estimate(row, quantity) for row in rows] for quantity, heading in _ESTIMATES.items()},
         "exact": [_exact(row) for row in rows],
         "lambda": [_number(row, "known_lambda", ".5g") for row in rows],
         "R-hat": [_rhat(row) for row in rows],
@@ -193,8 +195,10 @@ def _grid(columns: Mapping[str, Sequence[str]], title: str | None = None) -> Tab
     return grid
 
 
-def _llc(row: Row) -> str:
-    return with_error(row.analysis["llc"], row.analysis["llc_mcse"]) if row.analysis else ""
+def _estimate(row: Row, quantity: str) -> str:
+    if row.analysis is None or row.job.posterior.quantity != quantity:
+        return ""
+    return with_error(row.analysis["llc"], row.analysis["llc_mcse"])
 
 
 def _exact(row: Row) -> str:

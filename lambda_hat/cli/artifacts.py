@@ -14,6 +14,7 @@ from rich.table import Table
 
 from lambda_hat.cli.common import RUNS, Refused, Root, console
 from lambda_hat.config.schema import check_tag
+from lambda_hat.estimation.quantity import NAMES
 from lambda_hat.run.progress import terminal_reporter
 from lambda_hat.run.summary import sentences, with_error
 from lambda_hat.store.files import read_config
@@ -51,8 +52,11 @@ def ls(
         print(_nothing_to_list(store, list_runs(Store(store))))
     rows = [(tag.name, *map(str, tag[1:5]), _when(tag.newest)) for tag in tags]
     _print_table(("experiment", "sweeps", "runs", "finished", "reliable", "newest"), rows)
-    names = ("run", "target", "sampler", "LLC ± MCSE", "verdict", "when", "experiment")
-    _print_table(names, [_cells(entry) for entry in entries[:_MAX_ROWS]])
+    shown = entries[:_MAX_ROWS]
+    quantities = [name for name in NAMES if name == "llc" or any(entry[name] is not None for entry in shown)]
+    headings = [f"{NAMES[name]} ± MCSE" for name in quantities]
+    names = ("run", "target", "sampler", *headings, "verdict", "when", "experiment")
+    _print_table(names, [_cells(entry, quantities) for entry in shown])
     if len(entries) > _MAX_ROWS:
         print(f"... and {len(entries) - _MAX_ROWS} more runs; --json has all")
 
@@ -224,15 +228,15 @@ def _find(store: Store, name: str) -> RunRef:
     return found[0]
 
 
-def _cells(entry: Entry) -> tuple[str, ...]:
-    llc = "" if entry["llc"] is None else with_error(entry["llc"], entry["llc_mcse"])
+def _cells(entry: Entry, quantities: Sequence[str]) -> tuple[str, ...]:
+    estimates = ["" if entry[name] is None else with_error(entry[name], entry[f"{name}_mcse"]) for name in quantities]
     verdict = {None: entry["state"], True: "reliable", False: "unreliable"}[entry["reliable"]]
     if entry["reliable"] is not None and entry["state"] != "finished":
         verdict = f"{entry['state']}, before {verdict}"
     if entry["contradicted"]:
         verdict = f"{verdict}, CONTRADICTED by the exact LLC"
     where = f"{entry['label'] or ''} {entry['target']}".strip()
-    return entry["run"], where, entry["sampler"], llc, verdict, _when(entry["time"]), entry["experiment"] or ""
+    return entry["run"], where, entry["sampler"], *estimates, verdict, _when(entry["time"]), entry["experiment"] or ""
 
 
 def _print_kept(items: Sequence[Item]) -> None:

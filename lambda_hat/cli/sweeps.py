@@ -172,4 +172,4 @@ def _progress(state: "RunState") -> str:
     if status.get("phase") is None:
         return ""
     llc = status.get("llc")
-    return f"{status['phase']} {status['step']}" + ("" if llc is None else f"  LLC here {llc:.4g}")
+    return f"{status['phase']} {status['step']}" + ("" if llc is None else f"  estimate here {llc:.4g}")

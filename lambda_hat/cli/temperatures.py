@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from lambda_hat.cli.common import RUNS, Refused, Root, SweepName, console, find_sweep
+from lambda_hat.estimation.quantity import name_of
 from lambda_hat.run.summary import with_error
 
 if TYPE_CHECKING:
@@ -46,7 +47,15 @@ def _table(curve: "Curve") -> Table:
     """One line a temperature; E2 and what is compared with it stand beside the lower one of its pair."""
     of_pair = {pair.low: pair for pair in curve.pairs}
     table = Table(title=curve.label, title_justify="left")
-    for heading in ("nbeta", "E1 (LLC)", "E3", "E1 - E3", "E2 to the next", "E1 - E2", "E2 - E3"):
+    for heading in (
+        "nbeta",
+        f"E1 ({name_of(curve.analyses[0])})",
+        "E3",
+        "E1 - E3",
+        "E2 to the next",
+        "E1 - E2",
+        "E2 - E3",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for point in curve.points:
         pair = of_pair.get(point.nbeta)

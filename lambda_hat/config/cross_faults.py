@@ -1,13 +1,23 @@
 """What is wrong with a job though each of its nodes is right."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from lambda_hat.config.schema import ConfigError, schema_path
+from lambda_hat.config.schema import ConfigError, Distance, schema_path
 
 if TYPE_CHECKING:
-    from lambda_hat.config.job import Job, SamplerTraits
+    from lambda_hat.config.job import DataConfig, Job, SamplerTraits
 
 _OWN = "lambda_hat.targets.problem.own."
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A model whose outputs can be its labels (``posterior.loss=self``).
+
+    ``self_faults``  why these data do not fit such a distance, one sentence each.
+    """
+
+    def self_faults(self, data: "DataConfig", distance: Distance) -> list[str]: ...
 
 
 def cross_faults(job: "Job") -> list[str]:
@@ -15,7 +25,8 @@ def cross_faults(job: "Job") -> list[str]:
     strangers = _strangers(job)
     if strangers:  # whatever else was said would be of data or a training that the model has not
         return strangers
-    faults = job.model.faults(job.data, job.teacher) + job.sampler.traits.refuses(job.model, job.data)
+    faults = job.model.faults(job.data, job.teacher) or _self_faults(job)
+    faults += job.sampler.traits.refuses(job.model, job.data)
     try:
         faults += _size_faults(job, fits=not faults)
     except ConfigError as error:  # of a file, or of a beta that needs more rows
@@ -35,6 +46,16 @@ def _strangers(job: "Job") -> list[str]:
     if is_own.pop("model"):
         return [f"{name}: model=own brings its own, so leave {name}= out" for name, own in is_own.items() if not own]
     return [f"{name}: {name}=own belongs to model=own; choose another" for name, own in is_own.items() if own]
+
+
+def _self_faults(job: "Job") -> list[str]:
+    """Why the model's outputs cannot be its labels, where they are asked for."""
+    if job.posterior.self is None:
+        return []
+    if isinstance(job.model, Network):
+        return job.model.self_faults(job.data, job.posterior.self)
+    name = type(job.model).__name__
+    return [f"posterior.loss: self needs a problem of one's own with outputs, got {name}; set loss=data and self=null"]
 
 
 def _size_faults(job: "Job", *, fits: bool) -> list[str]:

@@ -171,6 +171,12 @@ class Job:
         shapes = self.model.parameters(self.data)
         return count_free(dict.fromkeys(shapes, True) if self.free is None else self.free, shapes)
 
+    def exact_llc(self, nbeta: float, gamma: float, report: Node) -> float | None:
+        """The LLC at this n, nbeta and gamma, where the model knows it: of all weights, and of the data's labels."""
+        if self.free is not None or self.posterior.quantity != "llc":
+            return None
+        return self.model.exact_llc(nbeta, gamma, report)
+
     @cached_property
     def target_id(self) -> str:
         return "tgt_" + digest("target", self.target_config)

@@ -42,6 +42,9 @@ PositiveFloat = Annotated[Float, Field(gt=0)]
 NonNegativeFloat = Annotated[Float, Field(ge=0)]
 Fraction = Annotated[Float, Field(gt=0, lt=1)]
 Dtype = Literal["float32", "float64"]
+# Of a network's outputs from those at w0, and what an estimate is of.
+Distance = Literal["kl", "square"]
+Quantity = Literal["llc", "llc_self"]
 # One word stands for a list of it.
 Words = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
@@ -71,16 +74,30 @@ class PosteriorConfig:
         nbeta: The product n * beta itself, instead of ``beta``.
         gamma: Strength of the localiser around w0 (>= 0).
         restrict: Which weights are free, the others staying at w0 (docs/estimator.md); null: all.
+        loss: ``self`` puts the model's own outputs at w0 in the place of the data's labels: another quantity than the
+            LLC, named llc_self (docs/estimator.md).
+        self: The distance from those outputs: ``kl`` of logits, or ``square``; null with loss=data.
     """
 
     beta: PositiveFloat | None = None
     nbeta: PositiveFloat | None = None
     gamma: NonNegativeFloat = 1.0
     restrict: Words | None = field(default=None, metadata={"historic": None})
+    loss: Literal["data", "self"] = field(default="data", metadata={"historic": "data"})
+    self: Distance | None = field(default=None, metadata={"historic": None})
 
     def __post_init__(self) -> None:
         if self.beta is not None and self.nbeta is not None:
             raise ValueError("set beta or nbeta, not both: nbeta = n * beta is one number with one owner")
+        if self.loss == "self" and self.self is None:
+            raise ValueError("loss=self needs self=kl, for logits, or self=square")
+        if self.loss == "data" and self.self is not None:
+            raise ValueError(f"self={self.self} belongs to loss=self; set both, or neither")
+
+    @property
+    def quantity(self) -> Quantity:
+        """What is estimated, by the name that it has wherever it is shown."""
+        return "llc" if self.loss == "data" else "llc_self"
 
     def resolve_nbeta(self, num_data: int) -> float:
         """The number nbeta for a data set of ``num_data`` rows."""

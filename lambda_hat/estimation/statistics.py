@@ -55,6 +55,7 @@ class Setting:
             unknown.
         columns: Those of the trace that the sampler always fills, so that NaN in every draw is a failure there.
         shift: What a gradient at w0 does to the LLC; None: too little, or not looked at.
+        quantity: What is estimated (:mod:`lambda_hat.estimation.quantity`).
     """
 
     nbeta: float
@@ -69,6 +70,7 @@ class Setting:
     noise_gain: float = 0.0
     columns: frozenset[str] = frozenset()
     shift: Shift | None = None
+    quantity: str = "llc"
 
     @classmethod
     def of_analysis(cls, analysis: Mapping[str, Any]) -> Self:
@@ -78,6 +80,7 @@ class Setting:
         return cls(
             **{name: analysis[name] for name in names},
             report=analysis["target_report"],
+            quantity=analysis.get("quantity") or "llc",
             shift=None if shift is None else Shift(**shift),
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from lambda_hat.estimation import bias_checks, draw_checks, question_checks
 from lambda_hat.estimation.bounds import REPORT_NAMES, has_failed, measured
+from lambda_hat.estimation.quantity import told_of
 from lambda_hat.estimation.reason import Check, Evidence, Reason, question, sampling
 from lambda_hat.estimation.statistics import Setting, Statistics, is_recorded, llc_draws
 from lambda_hat.estimation.trace import Trace
@@ -36,6 +37,12 @@ _CHECKS: tuple[Check, ...] = (
 
 def reasons(statistics: Statistics, trace: Trace, setting: Setting) -> list[Reason]:
     """Every reason not to trust ``statistics``, the most fundamental first; empty for a healthy run."""
+    against = _reasons(statistics, trace, setting)
+    return [reason._replace(sentence=told_of(setting.quantity, reason.sentence)) for reason in against]
+
+
+def _reasons(statistics: Statistics, trace: Trace, setting: Setting) -> list[Reason]:
+    """In sentences about the LLC."""
     found = Evidence(statistics, trace, setting, llc_draws(trace["loss"], setting.nbeta, setting.loss_at_w0))
     alone = list(itertools.chain.from_iterable(check(found) for check in _ALONE))
     if alone:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lambda_hat.config.schema import Node
+from lambda_hat.estimation.quantity import name_of
 from lambda_hat.estimation.trace import Trace, WarmupTrace
 from lambda_hat.report.drawn_run import Run
 from lambda_hat.report.plots import INK, MUTED, STYLE, draw_running, draw_trace, facts, legend
@@ -34,7 +35,9 @@ def plot_result(trace: Trace, warmup: WarmupTrace, analysis: Node) -> Picture:
     with mpl.rc_context(STYLE), np.errstate(all="ignore"):
         figure = Picture(figsize=(8.4, 7.2))
         llc = with_error(analysis["llc"], analysis["llc_mcse"])
-        figure.suptitle(f"{analysis['sampler']}:  LLC = {llc}\n", x=0.012, ha="left", fontsize=11, color=INK)
+        figure.suptitle(
+            f"{analysis['sampler']}:  {name_of(analysis)} = {llc}\n", x=0.012, ha="left", fontsize=11, color=INK
+        )
         figure.text(0.012, 0.955, facts(run), fontsize=8, color=MUTED, va="center")
         if np.isfinite(run.x).any():
             for panel, draw in zip(figure.subfigures(2, 1), (draw_running, draw_trace), strict=True):

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 
 from lambda_hat.config.schema import Node
 from lambda_hat.estimation.plateau import Cell, Plateau, find_plateau, posteriors
+from lambda_hat.estimation.quantity import told_of
 from lambda_hat.estimation.standard_error import INTERVAL_90
 from lambda_hat.report.plots import COLOURS, INK, MUTED, STYLE
 from lambda_hat.run.summary import with_error
@@ -35,7 +36,10 @@ def draw_temperatures(curves: Sequence[Node], path: Path) -> None:
 def _draw_curve(axes: Axes, curve: Node) -> None:
     points = sorted(curve["points"], key=lambda point: point["nbeta"])
     nbeta = [point["nbeta"] for point in points]
-    for name, label, colour in (("e1", "E1, the LLC", COLOURS[0]), ("e3", "E3, the variance", COLOURS[1])):
+    for name, label, colour in (
+        ("e1", told_of(curve["quantity"], "E1, the LLC"), COLOURS[0]),
+        ("e3", "E3, the variance", COLOURS[1]),
+    ):
         values, errors = ([point[key] for point in points] for key in (name, f"{name}_mcse"))
         axes.errorbar(nbeta, values, [INTERVAL_90 * e for e in errors], fmt="o-", ms=4, lw=1, color=colour, label=label)
     found = curve["asymptotics"]
@@ -49,8 +53,8 @@ def _draw_curve(axes: Axes, curve: Node) -> None:
     axes.legend(fontsize=8, labelcolor=MUTED, frameon=False)
 
 
-def draw_calibration(cells: Sequence[Cell], plateau: Plateau | None, path: Path) -> None:
-    """A panel for each nbeta: gamma by step size, coloured by LLC, pale where the run is not to be trusted.
+def draw_calibration(cells: Sequence[Cell], plateau: Plateau | None, path: Path, name: str = "LLC") -> None:
+    """A panel for each nbeta: gamma by step size, coloured by the estimate, pale where the run is not to be trusted.
 
     Every plateau is framed, the best one boldly, and its recommended step bears a star.
     """
@@ -61,6 +65,7 @@ def draw_calibration(cells: Sequence[Cell], plateau: Plateau | None, path: Path)
         panels = figure.subplots(len(nbetas), 1, squeeze=False)[:, 0]
         for axes, nbeta in zip(panels, nbetas, strict=True):
             _draw_grid(axes, [cell for cell in cells if cell.nbeta == nbeta], plateau)
+            axes.set_title(f"{name} at nbeta = {nbeta:.6g}; plateaus are framed")
         _save(figure, path)
 
 
@@ -82,7 +87,7 @@ def _draw_grid(axes: Axes, cells: Sequence[Cell], best: Plateau | None) -> None:
             _frame(axes, steps.index(plateau.cells[0].step_size), gammas.index(gamma), plateau, plateau == best)
     axes.set_xticks(range(len(steps)), [f"{step:g}" for step in steps])
     axes.set_yticks(range(len(gammas)), [f"{gamma:g}" for gamma in gammas])
-    axes.set(xlabel="step_size", ylabel="gamma", title=f"LLC at nbeta = {cells[0].nbeta:.6g}; plateaus are framed")
+    axes.set(xlabel="step_size", ylabel="gamma")
 
 
 def _frame(axes: Axes, left: int, row: int, plateau: Plateau, is_best: bool) -> None:

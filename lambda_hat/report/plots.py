@@ -18,6 +18,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import EngFormatter
 
 from lambda_hat.config.schema import Document, Node
+from lambda_hat.estimation.quantity import name_of
 from lambda_hat.estimation.reason import rhat_in_words
 from lambda_hat.estimation.standard_error import INTERVAL_90
 from lambda_hat.estimation.trace import Draws, Trace, WarmupTrace
@@ -84,7 +85,7 @@ def _save(run: Run, draw: "Callable[[Run, Figure], None]", path: Path) -> Path:
         draw(run, figure)
         llc = with_error(run.analysis["llc"], run.analysis["llc_mcse"])
         # Its second, empty line keeps room for the facts, which are in smaller type.
-        title = f"{run.analysis['sampler']} on {run.analysis['target_id']}:  LLC = {llc}\n"
+        title = f"{run.analysis['sampler']} on {run.analysis['target_id']}:  {name_of(run.analysis)} = {llc}\n"
         figure.suptitle(title, x=0.012, ha="left", fontsize=11, color=INK)
         figure.text(0.012, 0.93, facts(run), fontsize=8, color=MUTED, va="center")
         legend(figure)
@@ -131,7 +132,7 @@ def draw_trace(run: Run, figure: Figure | SubFigure) -> None:
         counts, _ = np.histogram(draws[np.isfinite(draws)], bins)
         side.stairs(counts, bins, orientation="horizontal", lw=1.0, color=_chain_style(run, chain)["color"])
     for panel in (axes, side):
-        panel.axhline(run.number("llc"), color=INK, lw=1.0, ls="--", label="LLC")
+        panel.axhline(run.number("llc"), color=INK, lw=1.0, ls="--", label=name_of(run.analysis))
     axes.set(xlabel="draw (sampling starts at 0)", xlim=(-num_warmup, num_draws), ylim=(low, high))
     axes.set_ylabel(r"$n\beta\,(L_n(w) - L_n(w_0))$")
     side.set(xlabel="draws", xticks=[])
@@ -189,7 +190,7 @@ def draw_running(run: Run, figure: Figure | SubFigure) -> None:
     for chain, running in enumerate(means):
         axes.plot(run.points, running, lw=0.9, alpha=0.8, **_chain_style(run, chain))
     _draw_band(run, axes, run.points)
-    axes.set(xlabel="draw", ylabel="running LLC", xlim=(0, run.x.shape[1]))
+    axes.set(xlabel="draw", ylabel=f"running {name_of(run.analysis)}", xlim=(0, run.x.shape[1]))
     _count_axis(axes)
     _draw_references(run, axes)
 
@@ -205,7 +206,7 @@ def _draw_convergence(run: Run, figure: Figure) -> None:
         if cost.warmup > 0:
             _shade_warmup(axes, 0.0, cost.warmup)
         _draw_references(run, axes)
-    panels[0].set_ylabel("running LLC")
+    panels[0].set_ylabel(f"running {name_of(run.analysis)}")
 
 
 def _costs(run: Run) -> list[_Cost]:

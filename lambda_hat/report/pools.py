@@ -11,6 +11,7 @@ import numpy as np
 from lambda_hat.config.job import digest, identity_of
 from lambda_hat.config.schema import Document, Node
 from lambda_hat.estimation.estimate import LLC, agreement
+from lambda_hat.estimation.quantity import name_of
 from lambda_hat.store.records import Field, Record, config_fields, model_and_data, varying, words
 
 _TARGET = ("model", "data", "teacher", "training")
@@ -240,7 +241,11 @@ def _facts(records: Sequence[Record]) -> Document:
     found = next((record.analysis for record in records if record.analysis is not None), None)
     if found is None:
         return {}
-    return {**{name: found[name] for name in names}, "warnings": found["target_report"].get("warnings", [])}
+    return {
+        **{name: found[name] for name in names},
+        "estimate": name_of(found),
+        "warnings": found["target_report"].get("warnings", []),
+    }
 
 
 def _is_sound(pool: Pool) -> bool:

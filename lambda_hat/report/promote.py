@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lambda_hat.config.schema import ConfigError, Document, Node
+from lambda_hat.estimation.quantity import name_of
 from lambda_hat.report.pictures import draw_pictures
 from lambda_hat.run.summary import with_error
 from lambda_hat.store.files import StoreError, read_bytes, read_json, write_bytes, write_json
@@ -108,12 +109,12 @@ def markdown(promoted: Sequence[Promoted], page: Path, captions: Mapping[str, st
     by_name: dict[str, list[Promoted]] = {}
     for one in promoted:
         by_name.setdefault(one.name, []).append(one)
-    lines = ["| sampler | setting | target | LLC | verdict | run |", "|---|---|---|---|---|---|"]
+    lines = ["| sampler | setting | target | estimate | verdict | run |", "|---|---|---|---|---|---|"]
     for group in by_name.values():
         facts = group[0].facts
-        llc, verdict = with_error(facts["llc"], facts["llc_mcse"]), _verdict(facts)
+        value, verdict = f"{name_of(facts)} {with_error(facts['llc'], facts['llc_mcse'])}", _verdict(facts)
         target = f"{facts['label']} {facts['target']}"
-        cells = (facts["sampler"], (captions or {}).get(facts["run"], ""), target, llc, verdict, facts["run"])
+        cells = (facts["sampler"], (captions or {}).get(facts["run"], ""), target, value, verdict, facts["run"])
         lines.append(f"| {' | '.join(cells)} |")
     for name, group in by_name.items():
         facts = group[0].facts
@@ -148,6 +149,7 @@ def _facts(store: Store, ref: RunRef) -> Document:
         "label": "-".join(model_and_data(analysis["config"])),
         "sampler": analysis["sampler"],
         "recorded": status.get("time"),
+        "quantity": analysis.get("quantity") or "llc",
         "llc": analysis["llc"],
         "llc_mcse": analysis["llc_mcse"],
         "reliable": analysis["verdict"]["reliable"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lambda_hat.config.schema import Document, PosteriorConfig
 from lambda_hat.estimation.estimate import Estimate, Setting
+from lambda_hat.estimation.quantity import name_of
 from lambda_hat.estimation.trace import Trace, WarmupTrace
 from lambda_hat.run.summary import duration, llc_lines, remarks, total_seconds, verdict_lines, w0_in_words
 from lambda_hat.store.trace_file import trace_image
@@ -51,7 +52,8 @@ class Result(Estimate):
 
     @cached_property
     def trace(self) -> "xarray.DataTree":
-        """The draws as ArviZ lays them out: ``trace["posterior/llc"]`` over (chain, draw)."""
+        """The draws as ArviZ lays them out: ``trace["posterior/llc"]`` over (chain, draw);
+        ``posterior/llc_self`` where that is estimated."""
         import xarray
 
         attributes = {"lambda_hat_version": self.document["provenance"]["versions"]["lambda-hat"]}
@@ -82,9 +84,9 @@ class Result(Estimate):
 
     def _rows(self) -> list[tuple[str, str]]:
         """The result in words: a label and a line each."""
-        report = self.document["target_report"]
+        report, name = self.document["target_report"], name_of(self.document)
         parts = {
-            "LLC": [line.removeprefix("LLC ") for line in llc_lines(self.document)],
+            name: [line.removeprefix(f"{name} ") for line in llc_lines(self.document)],
             "verdict": [*verdict_lines(self.document), *remarks(self.document)],
             "posterior": [self._posterior()],
             "draws": [self._draws()],
@@ -102,6 +104,7 @@ class Result(Estimate):
         return (
             f"n = {setting.num_data:,}{of}, nbeta = {setting.nbeta:.4g} ({nbeta}), gamma = {setting.gamma:g} ({gamma})"
             + ("" if asked["restrict"] is None else f", free: {', '.join(asked['restrict'])}")
+            + ("" if asked["self"] is None else f", labels: the outputs at w0 ({asked['self']})")
         )
 
     def _draws(self) -> str:

@@ -96,7 +96,8 @@ def _curves(folder: Path, analysis: Document) -> Iterator[tuple[str, int, float]
     x = llc_draws(averaged_loss(trace)[:, :num_draws], analysis["nbeta"], analysis["loss_at_w0"])
     found = analysis.get("llc_mcse")
     llc, mcse = running_interval(x, points, np.nan if found is None else found)
-    columns = {"llc/running": llc, "llc/mcse": mcse}
+    quantity = analysis.get("quantity") or "llc"
+    columns = {f"{quantity}/running": llc, f"{quantity}/mcse": mcse}
     columns |= {name: _stretches(trace[name], points) for name in ("loss", "acceptance")}
     for tag, values in columns.items():
         for point, value in zip(points, values, strict=True):

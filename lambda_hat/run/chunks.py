@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from lambda_hat.config.schema import Budget
 from lambda_hat.estimation.estimate import Setting, quick_llc
+from lambda_hat.estimation.quantity import NAMES
 from lambda_hat.estimation.trace import averaged_loss
 from lambda_hat.run.accounting import Ledger, Pace
 from lambda_hat.run.document import checked_mcse
@@ -38,7 +39,9 @@ class Ended(NamedTuple):
     signum: int | None
 
 
-def setting_of(name: str, ensemble: Ensemble, nbeta: float, gamma: float, report: Mapping[str, Any]) -> Setting:
+def setting_of(
+    name: str, ensemble: Ensemble, nbeta: float, gamma: float, report: Mapping[str, Any], quantity: str = "llc"
+) -> Setting:
     """What the trace of ``ensemble`` alone does not know.
 
     Args:
@@ -47,6 +50,7 @@ def setting_of(name: str, ensemble: Ensemble, nbeta: float, gamma: float, report
         nbeta: In float64, whatever the sampler computes in.
         gamma: The same.
         report: What w0 is.
+        quantity: What is estimated.
 
     Raises:
         RunError: L_n(w0) is not finite in the sampler's dtype.
@@ -67,6 +71,7 @@ def setting_of(name: str, ensemble: Ensemble, nbeta: float, gamma: float, report
         bias_knob=sampler.traits.bias_knob,
         noise_gain=sampler.traits.noise_gain,
         columns=sampler.traits.columns,
+        quantity=quantity,
     )
 
 
@@ -176,7 +181,8 @@ class Chunks:
         self.sink.status(ledger, "running", llc=quick.llc, llc_mcse=quick.mcse)
         total = self._num_warmup if ledger.phase == "warmup" else self.budget.draws
         of = "" if total is None else f" of {total}"
-        words = f"{ledger.phase} {ledger.step}{of}, {duration(ledger.computing)}: LLC {with_error(*quick)}"
+        name = NAMES[self.setting.quantity]
+        words = f"{ledger.phase} {ledger.step}{of}, {duration(ledger.computing)}: {name} {with_error(*quick)}"
         self.reporter.status(f"{self.sink.name} {words}")
 
     def _is_done(self) -> bool:

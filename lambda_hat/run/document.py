@@ -39,6 +39,7 @@ def document_of(ledger: Ledger, found: Estimate, facts: Facts) -> Document:
     progress = ledger.progress(settled_mcse(found))
     return {
         **facts.names,
+        "quantity": setting.quantity,
         **found.to_dict(),
         **efficiency(found, fge, ledger.computing),
         "exact_llc": exact,

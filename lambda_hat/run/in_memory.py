@@ -146,7 +146,7 @@ def _draw(built: Built, model: Loss, settings: Settings, reporter: Reporter, sto
     nbeta, gamma = settings.posterior.resolve_nbeta(built.num_data), settings.posterior.gamma
     ensemble = Ensemble(sampler, localise(target, nbeta, gamma), settings.num_chains, settings.seed)
     sink = Memory(name_of(settings.sampler))
-    setting = setting_of(sink.name, ensemble, nbeta, gamma, built.report)
+    setting = setting_of(sink.name, ensemble, nbeta, gamma, built.report, settings.posterior.quantity)
     setting = dataclasses.replace(setting, shift=shift_of(target, setting))
     with stop.listening([signal.SIGINT]):
         chunks = Chunks(setting, ensemble, settings.budget, sink, stop, reporter)

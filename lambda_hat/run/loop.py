@@ -123,7 +123,7 @@ class _Run:
         target, meta = load_target(job, self.store, self._once)
         nbeta, gamma = job.posterior.resolve_nbeta(target.num_data), job.posterior.gamma
         ensemble = Ensemble(sampler_of(job), localise(target, nbeta, gamma), job.num_chains, job.seed)
-        setting = setting_of(job.run_id, ensemble, nbeta, gamma, meta["report"])
+        setting = setting_of(job.run_id, ensemble, nbeta, gamma, meta["report"], job.posterior.quantity)
         setting = replace(setting, shift=self._shift(target, setting))
         chunks = Chunks(setting, ensemble, job.budget, sink, self.stop, self.reporter)
         ended = chunks.to_the_end()

@@ -32,10 +32,8 @@ class Origin:
 
     @property
     def exact_llc(self) -> float | None:
-        """The exact finite value at this nbeta and gamma, where the model knows it, which is for all weights."""
-        if self.job.free is not None:
-            return None
-        return self.job.model.exact_llc(self.setting.nbeta, self.setting.gamma, self.meta["report"])
+        """The exact finite value at this nbeta and gamma, where the model knows it."""
+        return self.job.exact_llc(self.setting.nbeta, self.setting.gamma, self.meta["report"])
 
 
 def read_trace(directory: Path, ledger: Ledger, phase: TracePhase) -> dict[str, np.ndarray]:

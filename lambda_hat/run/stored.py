@@ -100,6 +100,7 @@ def read(job: Job) -> Sampled:
     setting = dataclasses.replace(
         Setting.of_analysis(document),
         num_warmup=sampler.num_warmup,
+        quantity=job.posterior.quantity,
         **{name: getattr(sampler.traits, name) for name in ("batch_size", "bias_knob", "noise_gain", "columns")},
     )
     return Sampled(estimate(drawn.trace, setting), drawn.trace, drawn.warmup, setting, document)

@@ -3,6 +3,7 @@
 import math
 
 from lambda_hat.config.schema import Document, Node
+from lambda_hat.estimation.quantity import name_of, told_of
 from lambda_hat.run.provenance import commit, versions
 
 # No LLC is held to less.
@@ -56,7 +57,8 @@ def missed_target(analysis: Document) -> str | None:
     wanted = budget["mcse"]
     if wanted is None or analysis["stopped_by"] is None or (reached is not None and reached <= wanted):
         return None
-    why = "R-hat or ESS do not pass" if reached is None else f"it is {reached:.2%} of the LLC"
+    the = told_of(analysis.get("quantity") or "llc", "the LLC")
+    why = "R-hat or ESS do not pass" if reached is None else f"it is {reached:.2%} of {the}"
     limit = analysis["stopped_by"]
     return f"budget.mcse={wanted:g} was not reached: {why} after budget.{limit}={budget[limit]:g}; raise it to go on"
 
@@ -90,9 +92,9 @@ def sentences(analysis: Document) -> list[str]:
 
 
 def llc_lines(analysis: Document) -> list[str]:
-    """The LLC with its error, and what is known of it."""
+    """What is estimated with its error, and what is known of it."""
     within = _within(analysis["llc_interval90"])
-    lines = [f"LLC {with_error(analysis['llc'], analysis['llc_mcse'])}{within}"]
+    lines = [f"{name_of(analysis)} {with_error(analysis['llc'], analysis['llc_mcse'])}{within}"]
     bias = analysis.get("bias")
     if bias is not None:
         without = f"{with_error(bias['llc'], bias['llc_mcse'])}{_within(bias['interval90'])}"

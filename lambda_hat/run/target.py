@@ -3,7 +3,7 @@
 import contextlib
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,18 @@ from lambda_hat.store.consistency import check_target
 from lambda_hat.store.layout import Store, StoreError, write_status
 from lambda_hat.store.lease import Lease, LeaseLost
 from lambda_hat.store.runs import claim
-from lambda_hat.targets.base import Leaf, OwnModel, Target, build, data_set, loss_of, training_of
+from lambda_hat.targets.base import (
+    DataSet,
+    Leaf,
+    Loss,
+    OwnModel,
+    SelfLabelled,
+    Target,
+    build,
+    data_set,
+    loss_of,
+    training_of,
+)
 from lambda_hat.targets.restricted import restricted
 from lambda_hat.targets.w0_report import report_of
 
@@ -93,8 +104,8 @@ def load_target(
     Args:
         job: Of which some weights may be free.
         store: Where its target is.
-        examined: Gives what w0 is along the free weights, by looking (its argument), which takes up to 300 products
-            with the Hessian, or as it was found before.
+        examined: Gives what w0 is along the free weights, or of another loss, by looking (its argument), which takes
+            up to 300 products with the Hessian, or as it was found before.
     """
     stored = store.load_target(job.target_id)
     check_target(store.target_dir(job.target_id), stored)
@@ -108,24 +119,37 @@ def load_target(
             [f"sampler.dtype: a float64 run needs a target built in float64, got {job.target_id} in float32"]
         )
 
-    loss = loss_of(job)
+    loss, data = _loss_and_data(job, arrays, w0)
 
     def target_in(dtype: str) -> Target:
-        leaves = {name: on_device(array, dtype) for name, array in sorted(arrays.items())}
-        target = Target(on_device(w0, dtype), data_set(loss, leaves), loss, meta["num_data"])
+        leaves = jax.tree.map(lambda leaf: on_device(leaf, dtype), data)
+        target = Target(on_device(w0, dtype), leaves, loss, meta["num_data"])
         return target if job.free is None else restricted(target, job.free, job.model.parameters(job.data))
 
     target = target_in(job.sampler.dtype)
-    if job.free is None:
+    if job.free is None and job.posterior.self is None:
         return target, meta
-    # Of the free weights alone: what w0 is as stored, not as rounded for the run; no asymptotic value is known.
+    # Of the free weights, or of another loss: what w0 is as stored, not as rounded for the run; no asymptotic value is
+    # known.
     with jax.enable_x64(True):
         report = examined(lambda: _report(job, target_in("float64"), meta["report"]))
     return target, {**meta, "report": report, "dim": target.dim, "known_lambda": None, "known_multiplicity": None}
 
 
+def _loss_and_data(job: Job, arrays: Mapping[str, Leaf], w0: np.ndarray) -> tuple[Loss, DataSet]:
+    """The loss that is asked for, and its data on the host."""
+    loss = loss_of(job)
+    data = data_set(loss, arrays)
+    if job.posterior.self is None:
+        return loss, data
+    assert isinstance(job.model, SelfLabelled)  # or the job has been refused
+    with jax.enable_x64(True):
+        target = Target(jnp.asarray(w0), data, loss, job.data.count_rows()).astype("float64")
+        return job.model.self_loss(job.posterior.self), job.model.self_data(target, data, job.posterior.self)
+
+
 def _report(job: Job, target: Target, whole: Document) -> Document:
-    """What w0 is of some weights of a target; ``whole``: of all."""
+    """What w0 is of some weights of a target, or of another loss; ``whole``: of all."""
     if isinstance(job.model, OwnModel):
         return job.model.described(target)
     return report_of(target, training_of(job), whole["training"])

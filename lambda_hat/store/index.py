@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ LEADING = (
 _LEFT_OUT = frozenset(
     {"schema", "history", "places", "target_report", "provenance", "draws_used", "run_id", "target_id"}
 )
+_LLC = re.compile(r"(^|(?<=\.))llc(?=_|$)")
 _PROVENANCE = ("commit", "dirty", "host", "device", "cpu", "dtype")
 
 # What a row is made of, and may be written in place by a hand that does not know better.
@@ -95,9 +97,17 @@ def read_row(store: Store, ref: RunRef) -> Row:
     row["time"] = status.get("time")
     row["sweep"] = None if submission is None else submission.get("sweep")
     if analysis is not None:
-        row |= dict(_flat({name: value for name, value in analysis.items() if name not in _LEFT_OUT}))
+        row |= _numbers(analysis)
         row |= {f"provenance.{name}": analysis.get("provenance", {}).get(name) for name in _PROVENANCE}
     return row
+
+
+def _numbers(analysis: Document) -> Row:
+    """What analysis.json holds. What is no estimate of the LLC stands in no column of it: ``llc_mcse`` is then
+    ``llc_self_mcse``."""
+    row = dict(_flat({name: value for name, value in analysis.items() if name not in _LEFT_OUT}))
+    quantity = analysis.get("quantity") or "llc"
+    return {name if name.startswith("config.") else _LLC.sub(quantity, name): value for name, value in row.items()}
 
 
 def _flat(document: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,8 +1,9 @@
 """trace.nc: one run's trace as ArviZ lays it out, readable by xarray, ArviZ and anything that reads NetCDF-4.
 
-Groups ``posterior`` (``llc``, nbeta (L_n(w) - L_n(w0)) per draw), ``sample_stats`` and ``warmup_sample_stats`` (the
-columns of the trace, under ArviZ's names), all over (chain, draw). Written through h5netcdf alone: xarray and
-pandas would cost most of a second, which must not stand before publishing. Atomic publishing is the caller's.
+Groups ``posterior`` (nbeta (L_n(w) - L_n(w0)) per draw, as ``llc`` or what else is estimated), ``sample_stats`` and
+``warmup_sample_stats`` (the columns of the trace, under ArviZ's names), all over (chain, draw). Written through
+h5netcdf alone: xarray and pandas would cost most of a second, which must not stand before publishing. Atomic publishing
+is the caller's.
 """
 
 import io
@@ -60,7 +61,7 @@ def trace_image(
         # ArviZ looks for these two when it names a file's origin and its dimensions.
         file.attrs.update({"creation_library": "lambda_hat", "sample_dims": ["chain", "draw"], **known, **attrs})
         llc = llc_draws(trace["loss"], setting.nbeta, setting.loss_at_w0)
-        _write_group(file, "posterior", {"llc": llc})
+        _write_group(file, "posterior", {setting.quantity: llc})
         for phase, group in zip((trace, warmup), _GROUPS, strict=True):
             kept = {name: values for name, values in phase.items() if name == "loss" or not _is_undefined(values)}
             _write_group(file, group, {_NAMES[name]: values for name, values in kept.items()})

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree, Shaped
 
 from lambda_hat.config.job import DataConfig, Job, ModelConfig, TeacherConfig
-from lambda_hat.config.schema import ConfigError
+from lambda_hat.config.schema import ConfigError, Distance
 from lambda_hat.targets.training import Training
 
 Class = TypeVar("Class", bound=type)
@@ -250,6 +250,19 @@ class LinearInLayers(Protocol):
     def layers(self, data: PyTree, w: Float[Array, " d"], /) -> list[Array]: ...
     def flat(self, layers: Sequence[Array], /) -> Float[Array, " d"]: ...
     def curvature(self, data: PyTree, layers: Sequence[Array], index: int, /) -> Curvature: ...
+
+
+@runtime_checkable
+class SelfLabelled(Protocol):
+    """What a model has whose outputs at w0 can stand in the place of its data's labels (``posterior.loss=self``).
+
+    ``self_loss``  the loss of such a target.
+    ``self_data``  its data set, on the host. ``target``: with the data's labels, all weights, in float64; ``data``: its
+                   data set on the host.
+    """
+
+    def self_loss(self, distance: Distance, /) -> Loss: ...
+    def self_data(self, target: Target, data: DataSet, distance: Distance, /) -> DataSet: ...
 
 
 @runtime_checkable

@@ -1,5 +1,6 @@
 """The kinds of data set that have rows, and the loss of a prediction in each."""
 
+import math
 from typing import ClassVar
 
 import jax
@@ -66,3 +67,38 @@ RowData = Regression | Classification
 def regression(rows: Rows) -> Regression:
     """The rows of a regression as a data set."""
     return Regression(inputs=rows.inputs, outputs=rows.outputs, precision=np.array(rows.sigma**-2))
+
+
+# Below it, e^x - 1 - x is a series: (x^2 / 2) (1 + x/3 + ...), whose first omitted term is beyond float64.
+_SMALL, _TERMS = 0.1, 9
+# Beyond it, e^x is near the end of float32.
+_LARGE = 60.0
+
+
+def kl(logits: Float[Array, "*rows c"], of: Float[Array, "*rows c"]) -> Float[Array, "*rows"]:
+    """sum_c p0_c log(p0_c / p_c) for the logits ``of`` p0 and ``logits`` of p, over the last axis.
+
+    Near p0 it is of second order in the logits' move, and differences of logarithms would leave rounding of first
+    order. With the move x centred, sum_c p0_c x_c = 0, it is log(1 + sum_c p0_c (e^x_c - 1 - x_c)): no term is negative
+    and nothing cancels.
+    """
+    log_p0 = jax.nn.log_softmax(of)
+    p0 = jnp.exp(log_p0)
+    moved = logits - of
+    moved = moved - (p0 * moved).sum(-1, keepdims=True)
+    is_large = moved.max(-1, keepdims=True) > _LARGE
+    found = jnp.log1p((p0 * _above_tangent(jnp.where(is_large, 0, moved))).sum(-1))
+    return jnp.where(is_large[..., 0], jax.nn.logsumexp(log_p0 + jnp.where(is_large, moved, 0), -1), found)
+
+
+def _above_tangent(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """e^x - 1 - x, to the last digits."""
+    series = jnp.zeros_like(x)
+    for power in reversed(range(_TERMS)):
+        series = series * x + 1 / math.factorial(power + 2)
+    return jnp.where(jnp.abs(x) < _SMALL, series * x**2, jnp.expm1(x) - x)
+
+
+def square(outputs: Float[Array, "*rows q"], of: Float[Array, "*rows q"]) -> Float[Array, "*rows"]:
+    """1/2 ||f - f0||^2 over the last axis."""
+    return 0.5 * ((outputs - of) ** 2).sum(-1)

@@ -170,7 +170,7 @@ class Tuner:
         """Compare with the value that the model knows of its target, which ``meta`` describes."""
         job = tuned.case.reference
         nbeta, gamma = job.posterior.resolve_nbeta(meta["num_data"]), job.posterior.gamma
-        value = job.model.exact_llc(nbeta, gamma, meta["report"])
+        value = job.exact_llc(nbeta, gamma, meta["report"])
         if value is None:
             tuned.failure = (
                 f"execution.reference: exact needs a model that knows its LLC at nbeta = {nbeta:.6g} and gamma = "

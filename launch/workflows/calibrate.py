@@ -13,10 +13,11 @@ from typing import NamedTuple
 import yaml
 
 from lambda_hat.config.compose import Composer, compose_jobs
-from lambda_hat.config.job import Job, canonical
+from lambda_hat.config.job import Job, canonical, identity
 from lambda_hat.config.schema import ConfigError, Document
 from lambda_hat.config.yaml_file import launcher_preset, presets_loader
 from lambda_hat.estimation.plateau import Cell, Plateau, best_plateau, find_plateau, posteriors
+from lambda_hat.estimation.quantity import NAMES, told_of
 from lambda_hat.launch.backend import Backend, backend_from
 from lambda_hat.launch.plan import Plan, plan_jobs
 from lambda_hat.launch.submit import submit
@@ -113,6 +114,8 @@ def _faults(jobs: Sequence[Job]) -> Iterator[str]:
     varying = {"target": len({job.target_id for job in jobs}), "seed": len({job.seed for job in jobs})}
     others = {str({**sampler, "step_size": job.num_chains}) for job, sampler in zip(jobs, samplers, strict=True)}
     varying["the sampler's other fields"] = len(others)
+    asked = {str({**identity(job.posterior), **dict.fromkeys(("beta", "nbeta", "gamma"))}) for job in jobs}
+    varying["posterior.loss and posterior.restrict"] = len(asked)
     for name, count in varying.items():
         if count > 1:
             yield f"calibrate: needs one value of {name}, got {count}; calibrate them one by one"
@@ -138,11 +141,12 @@ def publish(plan: Plan, sweep: Sweep) -> Calibration:
         for job in plan.jobs
     ]
     plateau = best_plateau(cells)
-    words = list(advice(cells, plateau))
+    quantity = plan.jobs[0].posterior.quantity
+    words = [told_of(quantity, line) for line in advice(cells, plateau)]
     document, picture = (sweep.directory / f"calibration.{kind}" for kind in ("json", "png"))
     preset = None if plateau is None else _write_preset(plan, plateau, sweep.directory)
     write_json(document, _document(plan, cells, plateau, words))
-    draw_calibration(cells, plateau, picture)
+    draw_calibration(cells, plateau, picture, NAMES[quantity])
     return Calibration(cells, plateau, words, document, picture, preset)
 
 
@@ -223,9 +227,10 @@ def _write_preset(plan: Plan, plateau: Plateau, directory: Path) -> Path:
     """Write a preset with every field, like those in conf/sampler; its first lines name the posterior it is for."""
     job = next(job for job in plan.jobs if job.run_id == plateau.recommended.run_id)
     best = plateau.recommended
+    estimate = f"{NAMES[job.posterior.quantity]} {with_error(best.llc, best.mcse)}"
     words = (
         f"# {job.sampler_name} as calibrated on {job.target_id} at posterior.gamma={best.gamma:g} and "
-        f"nbeta={best.nbeta:.6g}:\n# LLC {with_error(best.llc, best.mcse)}, bias {with_error(*plateau.bias)}; "
+        f"nbeta={best.nbeta:.6g}:\n# {estimate}, bias {with_error(*plateau.bias)}; "
         f"plateau from {plateau.cells[0].step_size:g} to {plateau.cells[-1].step_size:g}.\n"
     )
     path = directory / f"{job.sampler_name}_calibrated.yaml"

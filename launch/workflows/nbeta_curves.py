@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lambda_hat.config.job import digest
+from lambda_hat.config.job import digest, identity_of
 from lambda_hat.config.schema import Document, Node
+from lambda_hat.estimation.quantity import name_of
 from lambda_hat.estimation.temperatures import MIN_TEMPERATURES, Asymptotics, Pair, Point, fit, pairs
 from lambda_hat.launch.sweep import Sweep
 from lambda_hat.store.layout import write_json
@@ -19,7 +20,7 @@ SCHEMA = 1
 
 @dataclass
 class Curve:
-    """The runs of one target with one sampler and one gamma, at several nbeta.
+    """The runs of one target with one sampler and posterior, at several nbeta.
 
     Args:
         label: Its name.
@@ -87,6 +88,7 @@ class Curve:
         found = self.asymptotics
         return {
             "label": self.label,
+            "quantity": self.analyses[0].get("quantity") or "llc",
             "target_id": self.analyses[0]["target_id"],
             "sampler": self.analyses[0]["sampler"],
             "gamma": self.gamma,
@@ -103,13 +105,14 @@ class Curve:
 def curves(sweep: Sweep) -> list[Curve]:
     """The curves of the sweep, from the runs that have a result; each seed adds a point to its curve."""
     runs = sweep.manifest().runs
-    found: dict[tuple[str, str, float], list[Document]] = {}
+    found: dict[tuple[str, str, str], list[Document]] = {}
     for run_id, run in runs.items():
         analysis = sweep.store.read_analysis(run.target, run_id)
         if analysis is not None:
             config = analysis["config"]
             how = digest("sampler", {"sampler": config["sampler"], "num_chains": config["num_chains"]})
-            found.setdefault((run.target, how, analysis["gamma"]), []).append(analysis)
+            posterior = {**identity_of("posterior", config["posterior"]), "beta": None, "nbeta": None}
+            found.setdefault((run.target, how, digest("posterior", posterior)), []).append(analysis)
     plain = [(_label(analyses[0]), how, analyses) for (_, how, _), analyses in found.items()]
     labels = [label for label, _, _ in plain]
     return [
@@ -134,7 +137,8 @@ def publish(sweep: Sweep, found: Sequence[Curve]) -> tuple[Path, Path]:
 
 def _label(analysis: Document) -> str:
     model = str(analysis["config"]["model"]["_target_"]).rpartition(".")[2]
-    return f"{model} {analysis['sampler']} gamma={analysis['gamma']:g}"
+    of = "" if name_of(analysis) == "LLC" else f" {name_of(analysis)}"
+    return f"{model} {analysis['sampler']} gamma={analysis['gamma']:g}{of}"
 
 
 def _point(analysis: Document) -> Point | None:

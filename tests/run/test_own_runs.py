@@ -46,6 +46,10 @@ FACTOR = 0.5
 OFFSET = np.linspace(0.0, 1.0, 12)
 """
 MODULE = IMPORTS + LOSS + PROBLEM
+PREDICT = """
+def predict(params, state, batch):
+    return batch["x"] @ params["w"]["out"] + params["b"]
+"""
 SAMPLER = lh.samplers.HMC(**{name: value for name, value in HMC.items() if name != "_target_"})
 
 
@@ -80,14 +84,20 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def forget() -> None:
     """As in a new process."""
-    sys.modules.pop("mine", None)
+    for name in ("mine", "labelled"):
+        sys.modules.pop(name, None)
     own_targets._known.clear()
 
 
-def job(models: OwnModels, folder: Path, root: Path | None = None, draws: int = 6, **posterior: Any) -> Job:
-    config = job_config(root or folder / "runs", sampler=HMC, budget={"draws": draws}) | own_nodes(
-        "mine.problem", folder
-    )
+def job(
+    models: OwnModels,
+    folder: Path,
+    root: Path | None = None,
+    draws: int = 6,
+    problem: str = "mine.problem",
+    **posterior: Any,
+) -> Job:
+    config = job_config(root or folder / "runs", sampler=HMC, budget={"draws": draws}) | own_nodes(problem, folder)
     config["posterior"] = {**config["posterior"], **posterior}
     planned = models.planned({**config, "store": {"root": str(folder / "runs"), "plots": "none"}})
     return parse_job({**planned, "store": config["store"]})
@@ -99,6 +109,32 @@ def make(job: Job) -> Outcome:
 
 def trace(job: Job) -> Any:
     return lh.load(Store(job.store.root).run_dir(job.target_id, job.run_id)).trace()
+
+
+def test_self_labels_are_of_the_run(models: OwnModels, folder: Path) -> None:
+    """The target is that of the data's labels; the run is another, by a command, continued, and in a session."""
+    (folder / "labelled.py").write_text(MODULE.replace("bfloat16)})", "bfloat16)}, outputs=predict)") + PREDICT)
+    asked: dict[str, Any] = {"loss": "self", "self": "square"}
+    data, half, planned = (
+        job(models, folder, draws=draws, problem="labelled.problem", **posterior)
+        for draws, posterior in ((6, {}), (3, asked), (6, asked))
+    )
+    assert (planned.target_id, half.run_id) == (data.target_id, planned.run_id)
+    assert planned.run_id != data.run_id
+    make(half)
+    assert not make(planned).was_found
+    forget()
+    sys.path.append(str(folder))
+    problem: Any = importlib.import_module("labelled").problem()
+    settings: dict[str, Any] = {**asked, "num_chains": 3, "budget": lh.Budget(draws=6), "progress": False}
+    found = lh.llc(problem, SAMPLER, store=folder / "runs", **settings)
+    assert found.document["run_id"] == planned.run_id
+    assert found.trace.equals(lh.llc(problem, SAMPLER, **settings).trace)
+    assert found.document["quantity"] == "llc_self"
+    row = lh.load(Store(planned.store.root).run_dir(planned.target_id, planned.run_id)).runs.iloc[0]
+    assert row["llc_self"] == found.llc
+    assert np.isnan(row["llc"])
+    assert list(verify(Store(folder / "runs"))) == []
 
 
 @pytest.mark.parametrize("restrict", [None, ["w"]])

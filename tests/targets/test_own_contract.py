@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lambda_hat.targets.problem import Problem
+from lambda_hat.targets.problem.given import checked_num_data
 from lambda_hat.targets.problem.parameters import ProblemError
-from lambda_hat.targets.problem.problem import checked_num_data
 
 NUM_DATA = 24
 X = np.random.default_rng(0).standard_normal((NUM_DATA, 2))

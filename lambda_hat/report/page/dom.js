@@ -125,6 +125,11 @@ const poolOf = (run) => problemOf(run).pools[run.pool];
 const problemName = (problem) => [problem.name, problem.setting].filter(Boolean).join("  ");
 const shortId = (id) => id.replace(/^run_/, "");
 
+// What an estimate is called: only the LLC is called that.
+const estimateName = (problem) => problem.estimate || "LLC";
+const estimateHeading = () => (DATA.problems.every((problem) => estimateName(problem) === "LLC") ? "LLC" : "Estimate");
+const namedEstimate = (problem, value, error) => [estimateName(problem) === "LLC" ? "" : `${problem.estimate} `, withError(value, error)];
+
 function zOf(run) {
   const reference = problemOf(run).reference;
   const found = run.analysis;

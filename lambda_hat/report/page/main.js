@@ -3,7 +3,7 @@
 const SECTIONS = [
   ["glance", "At a glance", () => [glance(), acrossProblems()]],
   ["curves", "Curves over training", curvesSection],
-  ["targets", "LLC by target", problemsSection],
+  ["targets", `${estimateHeading()} by target`, problemsSection],
   ["seeds", "Seeds pooled", seedsSection],
   ["runs", "Runs", runsSection],
   ["verdicts", "Verdicts", verdictsSection],

@@ -59,7 +59,7 @@ function poolPanel(problem, pool, x, y, cost) {
       opacity: many ? 0.6 : 1, name: `seed ${DATA.runs[index].seed}`,
     });
   }
-  const label = `Running LLC of ${pool.name} by ${COSTS[cost].words}: it ends at ${withError(pool.llc, pool.error)}`;
+  const label = `Running ${estimateName(problem)} of ${pool.name} by ${COSTS[cost].words}: it ends at ${withError(pool.llc, pool.error)}`;
   const name = el("span", { class: "panel-title" }, samplerName(pool.sampler), pool.setting && el("small", {}, pool.setting));
   return plot({ x, y, layers: [...referenceLevel(problem.reference), ...layers], title: name, label, height: 130, xticks: 3 });
 }
@@ -84,8 +84,8 @@ function runningPicture(run, curves, cost) {
   ];
   return plot({
     x, y: runningLimits([curves], reference && reference.llc, true), layers, height: 220, xlabel: COSTS[cost].words,
-    title: "Running LLC, 90 % band; warm-up shaded; reference dashed",
-    label: `Running LLC: it ends at ${withError(run.analysis.llc, run.analysis.llc_mcse)}`,
+    title: `Running ${estimateName(problemOf(run))}, 90 % band; warm-up shaded; reference dashed`,
+    label: `Running ${estimateName(problemOf(run))}: it ends at ${withError(run.analysis.llc, run.analysis.llc_mcse)}`,
   });
 }
 

@@ -105,7 +105,7 @@ function forest(problem) {
   return el(
     "div", { class: "forest" },
     el("div", { class: "forest-row forest-head", "aria-hidden": "true" },
-      el("div", {}, "Sampler"), el("div", {}, "LLC, 90 % interval"), el("div", {}, "LLC ± error, z"), el("div", {}, "Verdicts"),
+      el("div", {}, "Sampler"), el("div", {}, `${estimateName(problem)}, 90 % interval`), el("div", {}, `${estimateName(problem)} ± error, z`), el("div", {}, "Verdicts"),
       el("div", {}, measure === "work" ? "MCSE² × FGE" : "MCSE² × seconds", el("small", {}, " lower is better"))),
     el("ol", { class: "forest-rows" }, rows),
     el("div", { class: "forest-row forest-foot" }, el("div", {}), stripAxis(scale), el("div", {}), el("div", {}), el("div", { class: "forest-work" }, stripAxis(work, 4))),

@@ -57,7 +57,7 @@ function headline(run) {
   const { reference } = problemOf(run);
   return el(
     "div", { class: "tiles" },
-    tile("LLC", withError(found.llc, found.llc_mcse), found.llc_interval90 ? `90 %: ${number(found.llc_interval90[0])} to ${number(found.llc_interval90[1])}` : "no error"),
+    tile(estimateName(problemOf(run)), withError(found.llc, found.llc_mcse), found.llc_interval90 ? `90 %: ${number(found.llc_interval90[0])} to ${number(found.llc_interval90[1])}` : "no error"),
     reference && tile(reference.pool === null ? "Exact" : "Reference", number(reference.llc, 5), reference.pool === run.pool ? "this run's own setting" : `z = ${fixed(zOf(run), 1)}`),
     tile("R-hat", rhatText(found.rhat), `bulk ESS ${count(found.ess_bulk)}, tail ${count(found.ess_tail)}`),
     tile("Cost", `${count(found.fge)} FGE`, `${duration(found.seconds.computing)}, ${plural(found.num_chains, "chain")} × ${count(found.num_draws)} draws`),
@@ -72,7 +72,7 @@ function ending(run) {
   return el(
     "div", { class: "ending" },
     run.reason && el("p", { class: "warning" }, run.reason),
-    phase && el("p", {}, `Got to ${phase} step ${count(step)} in ${duration(seconds)}`, isNumber(llc) ? `; the LLC there was ${withError(llc, mcse)}.` : "."),
+    phase && el("p", {}, `Got to ${phase} step ${count(step)} in ${duration(seconds)}`, isNumber(llc) ? `; the estimate there was ${withError(llc, mcse)}.` : "."),
     cause && causeDetails(cause, true),
   );
 }
@@ -150,7 +150,7 @@ function openComparison(runs) {
   const configs = runs.map((run) => flat(configOf(run)));
   const keys = [...new Set(configs.flatMap(Object.keys))].filter((key) => new Set(configs.map((config) => config[key])).size > 1);
   const rows = [
-    ["LLC", (run) => run.analysis && withError(run.analysis.llc, run.analysis.llc_mcse)],
+    [estimateHeading(), (run) => run.analysis && namedEstimate(problemOf(run), run.analysis.llc, run.analysis.llc_mcse)],
     ["z", (run) => zChip(zOf(run))],
     ["verdict", (run) => badge(verdictOf(run))],
     ["R-hat", (run) => run.analysis && rhatText(run.analysis.rhat)],

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lambda_hat.config.schema import ConfigError, Document
+from lambda_hat.estimation.quantity import NAMES
 from lambda_hat.store.housekeeping.gc import size
 from lambda_hat.store.index import runs_table
 from lambda_hat.store.layout import RunRef, Store
 from lambda_hat.store.records import model_and_data
 
+# The columns of an estimate and its error, under the name of what is estimated.
+_ESTIMATES = tuple(f"{quantity}{end}" for quantity in NAMES for end in ("", "_mcse"))
 _COLUMNS = (
-    "run", "target", "sampler", "state", "error", "llc", "llc_mcse", "verdict.reliable", "exact.contradicts", "time",
+    "run", "target", "sampler", "state", "error", *_ESTIMATES, "verdict.reliable", "exact.contradicts", "time",
     "sweep", "experiment", "config.model._target_", "config.model.problem",
     "config.data._target_", "config.data.name", "config.data.path",
 )  # fmt: skip
@@ -172,7 +175,7 @@ def _entry(row: Document) -> Entry:
         model = {field: row[f"config.model.{field}"] for field in ("_target_", "problem")}
         data = {field: row[f"config.data.{field}"] for field in ("_target_", "name", "path")}
         label = "-".join(model_and_data({"model": model, "data": data}))
-    names = ("run", "target", "sampler", "state", "error", "llc", "llc_mcse", "time", "sweep", "experiment")
+    names = ("run", "target", "sampler", "state", "error", *_ESTIMATES, "time", "sweep", "experiment")
     judged = {"reliable": row["verdict.reliable"], "contradicted": row["exact.contradicts"]}
     return {**{name: row[name] for name in names}, "label": label, **judged}
 

@@ -95,13 +95,13 @@ class BuiltIn:
         return job
 
     def known(self, settings: Settings) -> ModelConfig | None:
-        """What may know the LLC of such a run: the model, unless some weights stay at w0.
+        """What may know the LLC of such a run: the model, unless some weights stay at w0, or the labels are others.
 
         Raises:
             ConfigError: the settings do not fit the target.
         """
         job = self.job(settings)
-        return job.model if job.free is None else None
+        return job.model if job.free is None and job.posterior.self is None else None
 
 
 def built_in(*overrides: str) -> BuiltIn:

@@ -35,6 +35,20 @@ class OwnRows:
     shares: Float[Leaf, " n"] | None = field(metadata=OPTIONAL)
     thresholds: UInt32[Leaf, " m"] | None = field(metadata=OPTIONAL)
 
+    def draw(self, key: Key[Array, ""], batch_size: int) -> Batch:
+        """Indices of rows, those with weights by these: the plain mean over them is then unbiased."""
+        if self.thresholds is not None:
+            return draw_weighted_rows(key, jnp.asarray(self.thresholds), batch_size)
+        return draw_rows(key, len(self.rows[0]), batch_size)
+
+    def part_of_mean(self, losses: Float[Array, " size"], block: "Block", index: Any) -> Float[Array, ""]:
+        """What the rows of one block, whose losses these are, add to the mean over all rows."""
+        if self.shares is not None:
+            shares = jax.lax.dynamic_slice_in_dim(jnp.asarray(self.shares), block.start(index), block.size)
+            losses = losses * block.num_rows * shares
+        own = block.own(index)
+        return (losses if own is None else jnp.where(own, losses, 0)).sum() / block.num_rows
+
 
 @data_set_kind
 class OwnPopulation:
@@ -107,6 +121,12 @@ class _Frozen:
             data, w, [jax.lax.dynamic_slice_in_dim(jnp.asarray(leaf), start, block.size) for leaf in data.rows]
         )
 
+    def drawn_results(self, data: OwnRows, w: Float[Array, " d"], batch: Batch) -> list[Array]:
+        """The same of the rows of a minibatch."""
+        # One row is evaluated as two: a function that squeezes its predictions would lose the axis of rows, too.
+        drawn = jnp.repeat(batch, 2) if batch.shape == (1,) else batch
+        return self.results(data, w, [jnp.asarray(leaf)[drawn] for leaf in data.rows])
+
 
 class FrozenOutputs(_Frozen):
     """The outputs of a user's network: ``results`` is one array, rows first."""
@@ -121,17 +141,12 @@ class FrozenLoss(_Frozen):
     def minibatch(self, key: Key[Array, ""], target: Target, batch_size: int) -> Batch:
         if not isinstance(target.data, OwnRows):
             return jnp.zeros(0, target.w0.dtype)
-        if target.data.thresholds is not None:
-            return draw_weighted_rows(key, jnp.asarray(target.data.thresholds), batch_size)
-        return draw_rows(key, len(target.data.rows[0]), batch_size)
+        return target.data.draw(key, batch_size)
 
     def minibatch_loss(self, data: OwnData, w: Float[Array, " d"], batch: Batch) -> Float[Array, ""]:
-        """A plain mean: rows with weights are drawn by them, which makes it unbiased."""
         if not isinstance(data, OwnRows):
             return self.results(data, w, ())[0]
-        # One row is evaluated as two: a loss that squeezes its predictions would lose the axis of rows, too.
-        drawn = jnp.repeat(batch, 2) if batch.shape == (1,) else batch
-        return self.results(data, w, [jnp.asarray(leaf)[drawn] for leaf in data.rows])[0].mean()
+        return self.drawn_results(data, w, batch)[0].mean()
 
     def unravel(self, data: OwnData, w: Float[Array, " d"]) -> PyTree:
         del data
@@ -148,8 +163,4 @@ class FrozenLoss(_Frozen):
         losses = self.block_results(data, w, block, index)[0]
         if self.kind == "mean":
             return losses / block.count
-        if data.shares is not None:
-            shares = jax.lax.dynamic_slice_in_dim(jnp.asarray(data.shares), block.start(index), block.size)
-            losses = losses * block.num_rows * shares
-        own = block.own(index)
-        return (losses if own is None else jnp.where(own, losses, 0)).sum() / block.num_rows
+        return data.part_of_mean(losses, block, index)

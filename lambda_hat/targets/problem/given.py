@@ -1,7 +1,7 @@
 """Parameters, data and state of a problem as they were given: copies of them, on the host."""
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +12,7 @@ from lambda_hat.targets.problem.frozen_loss import OwnData, OwnPopulation, OwnRo
 from lambda_hat.targets.problem.parameters import (
     Leaf,
     Parameters,
+    ProblemError,
     Structure,
     common_length,
     is_floating,
@@ -97,6 +98,16 @@ def given(params: PyTree, data: PyTree, state: PyTree) -> Given:
     state_tree, held = (None, []) if state is None else leaves_of("state", state)
     num_rows = None if data is None else common_length(rows)
     return Given(flat, tuple(rows), tuple(held), row_tree, state_tree, num_rows)
+
+
+def checked_num_data(num_data: Any, num_rows: int | None) -> int:
+    """n: as set, or the number of rows."""
+    found = num_rows if num_data is None else num_data
+    if found is None:
+        raise ProblemError(["num_data: data=None is a population, which needs num_data=n to set nbeta = n beta"])
+    if isinstance(found, bool) or not isinstance(found, int | np.integer) or found < 1:
+        raise ProblemError([f"num_data: needs a positive whole number, got {found!r}"])
+    return int(found)
 
 
 def _hashed(array: np.ndarray, dtype: str | None = None) -> Document:

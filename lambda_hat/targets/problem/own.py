@@ -16,6 +16,7 @@ from lambda_hat.config.schema import (
     PLANNED,
     STRICT,
     ConfigError,
+    Distance,
     Document,
     Dtype,
     Node,
@@ -24,11 +25,12 @@ from lambda_hat.config.schema import (
     schema,
 )
 from lambda_hat.config.user_module import UserFunction
-from lambda_hat.targets.base import Built, StoredLoss, Target
+from lambda_hat.targets.base import Built, DataSet, StoredLoss, Target
 from lambda_hat.targets.problem.imported import as_planned
 from lambda_hat.targets.problem.probes import Probes, probes
-from lambda_hat.targets.problem.problem import Problem
+from lambda_hat.targets.problem.problem import NO_OUTPUTS, Problem
 from lambda_hat.targets.problem.saved import Saved
+from lambda_hat.targets.problem.self_loss import SelfLoss, SelfRows
 
 # Problems of this process by what was planned of them: those made in a session, and those imported.
 _known: dict[str, Problem] = {}
@@ -129,6 +131,23 @@ class Own:
     def exact_llc(self, nbeta: float, gamma: float, report: Node) -> None:
         """Nothing is known of it."""
         del nbeta, gamma, report
+
+    def self_faults(self, data: DataConfig, distance: Distance) -> list[str]:
+        """That it has no outputs; whether these are logits is seen when they are made."""
+        del data, distance
+        return [NO_OUTPUTS] if self.content is not None and self.content.outputs is None else []
+
+    def self_loss(self, distance: Distance) -> SelfLoss:
+        """The loss with the outputs at w0 as labels, which is refused where these are others than planned."""
+        problem, planned = self._found(), self.content
+        # Of a target that another version of JAX has planned, the ids cannot be compared.
+        if planned and planned.loss == self._facts.computes and content_of(problem).outputs != planned.outputs:
+            raise ConfigError([f"model.problem: the outputs of {self._name} have changed since its runs were planned"])
+        return problem.self_loss(distance)
+
+    def self_data(self, target: Target, data: DataSet, distance: Distance) -> SelfRows:
+        """The data of that loss."""
+        return self._found().self_data(target, data, distance)
 
     @property
     def _facts(self) -> Facts:

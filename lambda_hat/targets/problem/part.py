@@ -17,6 +17,7 @@ from lambda_hat.targets.restricted import Restricted, RestrictedLoss, restricted
 
 if TYPE_CHECKING:
     from lambda_hat.targets.problem.built_in import BuiltIn
+    from lambda_hat.targets.problem.labelled import Labelled
     from lambda_hat.targets.problem.problem import Problem
 
 
@@ -34,7 +35,7 @@ class Part:
         free: Of each array by its path, what is free.
     """
 
-    whole: "Problem | BuiltIn"
+    whole: "Problem | BuiltIn | Labelled"
     words: tuple[str, ...]
     free: Free
 

@@ -1,6 +1,7 @@
 """A user's own model as a target: a loss, its parameters, its data."""
 
 import copy
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -11,20 +12,21 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from lambda_hat.config.restriction import is_whole
-from lambda_hat.config.schema import Document
-from lambda_hat.targets.base import Built, Target
+from lambda_hat.config.schema import Distance, Document
+from lambda_hat.targets.base import Built, DataSet, Target
 from lambda_hat.targets.checkpoints import Checkpoint
 from lambda_hat.targets.problem import returned
 from lambda_hat.targets.problem.checked import Checked, polished, weighted
 from lambda_hat.targets.problem.elsewhere import elsewhere
 from lambda_hat.targets.problem.findings import computes_in_less, ignored, warnings_of
 from lambda_hat.targets.problem.frozen_function import FrozenFunction
-from lambda_hat.targets.problem.frozen_loss import FrozenLoss
-from lambda_hat.targets.problem.given import Given, given
+from lambda_hat.targets.problem.frozen_loss import FrozenLoss, OwnRows
+from lambda_hat.targets.problem.given import Given, checked_num_data, given
 from lambda_hat.targets.problem.gradient_groups import gradient_groups
 from lambda_hat.targets.problem.parameters import ProblemError
 from lambda_hat.targets.problem.part import Part, chosen
 from lambda_hat.targets.problem.row_contract import look_at_outputs, look_at_rows, results_at, some_rows
+from lambda_hat.targets.problem.self_loss import SelfLoss, SelfRows, self_rows
 from lambda_hat.targets.problem.tracing import UserFunction
 from lambda_hat.targets.training import Training
 from lambda_hat.targets.w0_report import Depth, report_of
@@ -32,6 +34,7 @@ from lambda_hat.targets.w0_report import Depth, report_of
 # Parameters up to which w0 is looked at in full, and up to which its gradient is: 300 products with the Hessian take
 # seconds for the first.
 _FULL, _GRADIENT = 20_000, 10_000_000
+NO_OUTPUTS = "posterior.loss: self needs the outputs of the network; give Problem(..., outputs=...), or set loss=data"
 # Of w0's report: nothing is trained.
 _AS_GIVEN = Training(steps=0, polish_steps=0)
 
@@ -176,6 +179,26 @@ class Problem:
             other.__dict__.pop(name, None)
         return other
 
+    def self_loss(self, distance: Distance) -> SelfLoss:
+        """The loss of the target whose labels are the outputs at w0 (``posterior.loss=self``)."""
+        return SelfLoss(self._needed_outputs.outputs, distance)
+
+    def self_data(self, target: Target, data: DataSet, distance: Distance) -> SelfRows:
+        """Its data: see :class:`lambda_hat.targets.base.SelfLabelled`.
+
+        Raises:
+            ProblemError: the problem has no outputs, or none that fit.
+        """
+        assert isinstance(data, OwnRows)  # outputs need rows
+        found = self._needed_outputs
+        return self_rows(found.outputs, target, dataclasses.replace(data, consts=found.traces.consts), distance)
+
+    @property
+    def _needed_outputs(self) -> FrozenFunction:
+        if self._outputs is None:
+            raise ProblemError([NO_OUTPUTS])
+        return self._outputs
+
     def part(self, restrict: Sequence[str] | PyTree) -> "Problem | Part":
         """The problem of some weights, the others staying at w0; the problem itself where that is all of them.
 
@@ -208,7 +231,7 @@ class Problem:
         return weighted(target, data, rows.weights)
 
     def described(self, target: Target, data: Any) -> Built:
-        """A target of this loss, all weights or some, with what its w0 is.
+        """A target of this problem, all weights or some, of its loss or of its own labels, with what its w0 is.
 
         Args:
             target: In float64.
@@ -217,7 +240,8 @@ class Problem:
         with jax.enable_x64(True):
             report = report_of(target, _AS_GIVEN, self.checked.training, _depth(self._examine, target.dim))
         report["parameters"] = {path: list(shape) for path, shape in self.shapes.items()}
-        report["warnings"] += warnings_of(self._loss.traces.first, self.num_data)
+        if not isinstance(getattr(data, "whole", data), SelfRows):
+            report["warnings"] += warnings_of(self._loss.traces.first, self.num_data)
         report["notes"] = self._notes()
         return Built(np.asarray(target.w0), data, self.num_data, report)
 
@@ -281,16 +305,6 @@ def _function(name: str, function: Any, read: Any, known: Given) -> UserFunction
     # A jitted function may keep a trace from before a variable that it reads has changed.
     plain: Any = getattr(function, "__wrapped__", function) if isinstance(function, jax.stages.Wrapped) else function
     return UserFunction(name, plain, read, known.params.coordinates, known.state_tree, known.row_tree)
-
-
-def checked_num_data(num_data: Any, num_rows: int | None) -> int:
-    """n: as set, or the number of rows."""
-    found = num_rows if num_data is None else num_data
-    if found is None:
-        raise ProblemError(["num_data: data=None is a population, which needs num_data=n to set nbeta = n beta"])
-    if isinstance(found, bool) or not isinstance(found, int | np.integer) or found < 1:
-        raise ProblemError([f"num_data: needs a positive whole number, got {found!r}"])
-    return int(found)
 
 
 def _depth(examine: str | None, dim: int) -> Depth:

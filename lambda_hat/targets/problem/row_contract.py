@@ -109,6 +109,12 @@ def look_at_outputs(model: FrozenOutputs, data: OwnRows, w0: Float[Array, " d"],
             )
 
 
+def all_outputs(model: FrozenOutputs, data: OwnRows, w: Float[Array, " d"]) -> Float[np.ndarray, "n ..."]:
+    """The outputs of all rows at ``w``, in the dtype of the arrays."""
+    block = blocks(len(data.rows[0]), "rows")
+    return _joined([np.asarray(_block(model, block, data, w, index)[0]) for index in range(block.count)], block)
+
+
 def _few_rows(num_rows: int) -> list[list[int]]:
     """The rows that are evaluated beside others: the first few, and the first of them in reverse beside the last."""
     half = _half(num_rows, "rows")
@@ -132,10 +138,14 @@ def _all_rows(model: FrozenLoss, data: OwnRows, w0: Float[Array, " d"]) -> AllRo
     parts = [[np.asarray(part) for part in _block(model, block, data, w0, index)] for index in range(block.count)]
     if model.kind == "mean":
         return AllRows(np.array([losses for losses, *_ in parts]), None)
-    # The last block begins earlier than the one before it ends.
-    last = block.num_rows - (block.count - 1) * block.size
-    joined = [np.concatenate([*same[:-1], same[-1][-last:]]) for same in zip(*parts, strict=True)]
+    joined = [_joined(same, block) for same in zip(*parts, strict=True)]
     return AllRows(joined[0], joined[1] if len(joined) == 2 else None)
+
+
+def _joined(parts: Sequence[np.ndarray], block: Block) -> np.ndarray:
+    """What all blocks gave, row by row: the last one begins earlier than the one before it ends."""
+    last = block.num_rows - (block.count - 1) * block.size
+    return np.concatenate([*parts[:-1], parts[-1][-last:]])
 
 
 @functools.partial(jax.jit, static_argnames=("model", "block"))
