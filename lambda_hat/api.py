@@ -17,7 +17,7 @@ from lambda_hat.report.result import Result
 from lambda_hat.run import stored
 from lambda_hat.run.in_memory import sample
 from lambda_hat.run.progress import Reporter, Silent, session_reporter
-from lambda_hat.targets.problem import BuiltIn, Labelled, Part, Problem
+from lambda_hat.targets.problem import BuiltIn, Part, Problem, part_of
 
 
 def llc(  # noqa: PLR0913 - each is a setting of its own
@@ -79,9 +79,7 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
             refuse_nameless(words or [])
             return _in_store(stored.job_of(problem, asked, str(Path(store).absolute()), reporter), reporter)
         known = problem.known(asked) if isinstance(problem, BuiltIn) else None
-        if asked.posterior.self is not None and isinstance(problem, Problem):
-            labelled = Labelled(problem, asked.posterior.self)
-            part = labelled if restrict is None else labelled.part(restrict)
+        part = part_of(problem, restrict, asked.posterior.self)
         return Result.of(*sample(part.model, part.built, asked, reporter, known))
 
 

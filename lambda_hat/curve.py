@@ -24,7 +24,7 @@ from lambda_hat.run.signals import Stop
 from lambda_hat.run.target import RunError
 from lambda_hat.targets.checkpoints import Checkpoint
 from lambda_hat.targets.checkpoints.items import Item, items_of
-from lambda_hat.targets.problem import Part, Problem
+from lambda_hat.targets.problem import Part, Problem, part_of
 from lambda_hat.targets.problem.row_contract import NotFiniteAtW0
 
 Checkpoints = Sequence[Checkpoint] | Sequence[tuple[int, PyTree]]
@@ -41,6 +41,8 @@ def trajectory(  # noqa: PLR0913 - each is a setting of its own
     gamma: float = 1.0,
     nbeta: float | None = None,
     restrict: Sequence[str] | PyTree = None,
+    loss: str = "data",
+    self: str | None = None,
     budget: Budget | None = None,
     num_chains: int = 4,
     seed: int = 0,
@@ -68,6 +70,8 @@ def trajectory(  # noqa: PLR0913 - each is a setting of its own
         gamma: Strength of the localiser around w0 (>= 0).
         nbeta: The product n beta; None: n / log n.
         restrict: Which weights are free, as of :func:`lambda_hat.llc`; None: all.
+        loss: ``self`` estimates llc_self, of which every checkpoint is a minimum, as of :func:`lambda_hat.llc`.
+        self: With ``loss="self"``: ``kl`` or ``square``.
         budget: When to stop each run; None: the default of the sampler's preset.
         num_chains: Chains side by side.
         seed: Of all random numbers, the same at each checkpoint.
@@ -91,7 +95,7 @@ def trajectory(  # noqa: PLR0913 - each is a setting of its own
     items = items_of(checkpoints)
     part = problem if restrict is None else problem.part(restrict)
     words = list(part.words) if isinstance(part, Part) else None
-    posterior = {"nbeta": nbeta, "gamma": gamma, "restrict": words}
+    posterior = {"nbeta": nbeta, "gamma": gamma, "restrict": words, "loss": loss, "self": self}
     asked = settings_of(sampler, settings, budget, posterior=posterior, num_chains=num_chains, seed=seed)
     open_names = _open_names(asked.sampler, tune)
     if store is not None:
@@ -146,7 +150,7 @@ class _Runs:
             KeyboardInterrupt: Ctrl-C, before there is anything to return.
         """
         problem = self.problem.at(params)
-        part = problem if self.restrict is None else problem.part(self.restrict)
+        part = part_of(problem, self.restrict, self.asked.posterior.self)
         if self.store is None:
             return sample(part.model, part.built, self.asked, self.reporter, stop=self.stop).document
         return stored.document(problem, self.asked, self.store, self.reporter, self.stop)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jaxtyping import PyTree
@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 from lambda_hat.config.restriction import is_whole
 from lambda_hat.config.schema import Distance
 from lambda_hat.targets.base import Built, Loss, Target
+from lambda_hat.targets.problem.built_in import BuiltIn
 from lambda_hat.targets.problem.checked import Checked
 from lambda_hat.targets.problem.part import Part, chosen
 
@@ -64,3 +65,18 @@ class Labelled:
         """The problem of some weights, the others staying at w0: see :meth:`lambda_hat.Problem.part`."""
         words, free = chosen(restrict, self.shapes)
         return self if is_whole(free) else Part(self, words, free)
+
+
+def part_of(problem: "Problem | BuiltIn", restrict: Any, distance: Distance | None) -> Any:
+    """What is sampled of a problem: all of it or a part, with the data's labels or its own.
+
+    Args:
+        problem: With outputs, where these are the labels.
+        restrict: As of :func:`lambda_hat.llc`.
+        distance: From the outputs at w0; None: the data's labels.
+    """
+    one: Any = problem
+    if distance is not None:
+        assert not isinstance(problem, BuiltIn)  # the job has been refused
+        one = Labelled(problem, distance)
+    return one if restrict is None else one.part(restrict)
