@@ -80,7 +80,7 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
             return _in_store(stored.job_of(problem, asked, str(Path(store).absolute()), reporter), reporter)
         known = problem.known(asked) if isinstance(problem, BuiltIn) else None
         part = part_of(problem, restrict, asked.posterior.self)
-        return Result.of(*sample(part.model, part.built, asked, reporter, known))
+        return Result.of(*sample(part, asked, reporter, known))
 
 
 def refuse_misspelt(function: Callable[..., Any], sampler: object, settings: Node) -> None:

@@ -152,7 +152,7 @@ class _Runs:
         problem = self.problem.at(params)
         part = part_of(problem, self.restrict, self.asked.posterior.self)
         if self.store is None:
-            return sample(part.model, part.built, self.asked, self.reporter, stop=self.stop).document
+            return sample(part, self.asked, self.reporter, stop=self.stop).document
         return stored.document(problem, self.asked, self.store, self.reporter, self.stop)
 
 

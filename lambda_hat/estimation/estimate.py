@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from lambda_hat.estimation.reason import Reason
 from lambda_hat.estimation.shift import Shift
 from lambda_hat.estimation.standard_error import LLC, running_llc
-from lambda_hat.estimation.statistics import Setting, Statistics, llc_draws, measure, quick_llc
+from lambda_hat.estimation.statistics import Displaced, Setting, Statistics, llc_draws, measure, quick_llc
 from lambda_hat.estimation.trace import Trace
 from lambda_hat.estimation.verdict import reasons, unexamined
 
@@ -36,7 +36,12 @@ class Estimate(Statistics):
 
     against: tuple[Reason, ...]
     unexamined: tuple[str, ...]
-    shift: Shift | None
+    displaced: Displaced | None
+
+    @property
+    def shift(self) -> Shift | None:
+        """What a gradient at w0 does to the LLC; None: too little to matter, or not looked at."""
+        return None if self.displaced is None else self.displaced.shift
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -50,10 +55,11 @@ class Estimate(Statistics):
     def to_dict(self) -> dict[str, Any]:
         """The statistical part of analysis.json: JSON types only, null for what cannot be had."""
         fields = dataclasses.asdict(self)
-        del fields["against"], fields["unexamined"]
+        del fields["against"], fields["unexamined"], fields["displaced"]
         fields["virial"] = self.virial._asdict()
         fields["importance"] = None if self.importance is None else self.importance._asdict()
         fields["shift"] = None if self.shift is None else self.shift._asdict()
+        fields["gradient_groups"] = None if self.displaced is None else self.displaced.groups
         bias = self.bias
         fields["bias"] = None if bias is None else {**bias._asdict(), "virial": bias.virial._asdict()}
         fields["verdict"] = {
@@ -75,7 +81,7 @@ def estimate(trace: Trace, setting: Setting) -> Estimate:
     statistics = measure(trace, setting)
     numbers = {f.name: getattr(statistics, f.name) for f in dataclasses.fields(statistics)}
     against, missing = reasons(statistics, trace, setting), unexamined(statistics, trace, setting)
-    return Estimate(**numbers, against=tuple(against), unexamined=tuple(missing), shift=setting.shift)
+    return Estimate(**numbers, against=tuple(against), unexamined=tuple(missing), displaced=setting.displaced)
 
 
 def efficiency(statistics: Statistics, fge: float, seconds: float) -> dict[str, float | None]:

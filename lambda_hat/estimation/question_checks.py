@@ -110,16 +110,17 @@ def centre(found: Evidence) -> Iterator[Reason]:
 
 def _gradient(found: Evidence) -> Iterator[Reason]:
     """By its estimated shift where its first order is enough, and else by the bound."""
-    setting, shift = found.setting, found.setting.shift
+    setting, displaced = found.setting, found.setting.displaced
     most = gradient_bias_bound(setting)
     lowers = f"can lower the LLC by up to {most:.2g} at this nbeta and gamma"
-    if shift is not None and shift.value is not None and shift.lowering is not None:
-        most = shift.lowering
-        lowers = f"lowers the LLC by {-shift.value:.2g} at this nbeta and gamma, to first order"
+    if displaced is not None and displaced.shift is not None and displaced.lowering is not None:
+        most = displaced.lowering
+        lowers = f"lowers the LLC by {-(displaced.shift.value or 0.0):.2g} at this nbeta and gamma, to first order"
     if most > found.tolerated_bias:
+        causes = "".join(f"; {group['sentence']}" for group in displaced.groups) if displaced else ""
         yield question(
-            f"{NO_MINIMUM}: the gradient there has norm {measured(setting, 'gradient_norm'):.2g}, which {lowers}; "
-            f"train longer or polish w0, or raise posterior.gamma"
+            f"{NO_MINIMUM}: the gradient there has norm {measured(setting, 'gradient_norm'):.2g}, which {lowers}{causes};"
+            f" train longer or polish w0, or raise posterior.gamma"
         )
 
 

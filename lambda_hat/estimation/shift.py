@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import eigvalsh_tridiagonal
 
 # The error that is good enough, as a share of the shift, and the products with the Hessian that are spent on it.
 _TOLERANCE, _MOST_PRODUCTS = 0.01, 200
@@ -30,9 +29,10 @@ Vector = Float[np.ndarray, " d"]
 class Shift(NamedTuple):
     """The estimated shift of an LLC.
 
-    value: None where it could not be estimated. error: a bound on its error by the residual, in the same units, None
-    where there is none. products: how many products with the Hessian it took. reason: why there is no value, or why it
-    is no more than a first order. first_order: whether that order is enough; None without a value.
+    value: None where it could not be estimated. error: a bound by the residual, and how far the loss at the Gaussian's
+    mean is from the quadratic's; in the same units, None where there is none. products: how many products with the
+    Hessian it took. reason: why there is no value, or why it is no more than a first order. first_order: whether that
+    order is enough; None without a value.
     """
 
     value: float | None
@@ -93,8 +93,9 @@ def shift(
         if error <= -_TOLERANCE * value and (is_bound or square <= _LEFT**2 * (g @ g)):
             along = float(x @ (g - residual) - gamma * (x @ x))  # t x'Hx
             expected = nbeta * (along / 2 - float(g @ x))
-            reason = _beyond(expected, loss_change(-nbeta * x), nbeta)
-            return Shift(value, error, products, reason, first_order=reason is None)
+            found = loss_change(-nbeta * x)
+            reason = _beyond(expected, found, nbeta)
+            return Shift(value, error + nbeta * abs(found - expected), products, reason, first_order=reason is None)
         ratios.append(square / before)
         direction = residual + ratios[-1] * direction
     reason = f"after {_MOST_PRODUCTS} products with the Hessian the error may be {error / -value:.0%} of the shift"
@@ -130,6 +131,9 @@ def _bound(x: Vector, residual: Vector, nbeta: float, gamma: float, least: float
 
 def _least(steps: list[float], ratios: list[float], gamma: float) -> float:
     """gamma, or the least eigenvalue of A within what CG has seen of it (its Lanczos matrix), where that is less."""
+    # The tables of results need this module's types, and no SciPy.
+    from scipy.linalg import eigvalsh_tridiagonal
+
     inverse = 1 / np.array(steps)
     diagonal = inverse + np.concatenate([[0.0], np.array(ratios) * inverse[:-1]])
     ritz = float(eigvalsh_tridiagonal(diagonal, np.sqrt(ratios) * inverse[:-1], select="i", select_range=(0, 0))[0])

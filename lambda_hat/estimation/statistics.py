@@ -13,7 +13,7 @@ of ours. It is imported where it is used: a tenth of a second, which a progress 
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -37,6 +37,26 @@ _MIN_DISTINCT, _LOG_UNDERFLOW = 20, math.log(np.finfo(np.float64).tiny)
 _ROUNDING = 16.0
 
 
+class Displaced(NamedTuple):
+    """What is known of a w0 that is no minimum.
+
+    shift: of the LLC; None: not looked at. groups: what the gradient comes from, each with its ``sentence``.
+    """
+
+    shift: Shift | None
+    groups: tuple[Mapping[str, Any], ...]
+
+    @property
+    def lowering(self) -> float | None:
+        """By how much the LLC is lowered, at most; None where that is not known to first order."""
+        return None if self.shift is None else self.shift.lowering
+
+    @classmethod
+    def of(cls, shift: Mapping[str, Any] | None, groups: Iterable[Mapping[str, Any]]) -> Self:
+        """Of these documents."""
+        return cls(None if shift is None else Shift(**shift), tuple(groups))
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a trace alone does not know.
@@ -54,7 +74,7 @@ class Setting:
         noise_gain: c, if the noise of its minibatches raises the virial by at least c Var[nbeta grad L_batch]; 0:
             unknown.
         columns: Those of the trace that the sampler always fills, so that NaN in every draw is a failure there.
-        shift: What a gradient at w0 does to the LLC; None: too little, or not looked at.
+        displaced: What is known of a w0 that is no minimum; None: nothing that matters here.
         quantity: What is estimated (:mod:`lambda_hat.estimation.quantity`).
     """
 
@@ -69,19 +89,19 @@ class Setting:
     bias_knob: str | None = None
     noise_gain: float = 0.0
     columns: frozenset[str] = frozenset()
-    shift: Shift | None = None
+    displaced: Displaced | None = None
     quantity: str = "llc"
 
     @classmethod
     def of_analysis(cls, analysis: Mapping[str, Any]) -> Self:
         """What analysis.json keeps of it, which is all that the numbers of an estimate need."""
         names = ("nbeta", "gamma", "dim", "num_data", "loss_at_w0")
-        shift = analysis.get("shift")
+        shift, groups = analysis.get("shift"), analysis.get("gradient_groups")
         return cls(
             **{name: analysis[name] for name in names},
             report=analysis["target_report"],
             quantity=analysis.get("quantity") or "llc",
-            shift=None if shift is None else Shift(**shift),
+            displaced=None if shift is groups is None else Displaced.of(shift, groups or ()),
         )
 
 

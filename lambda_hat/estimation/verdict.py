@@ -57,7 +57,7 @@ def _reasons(statistics: Statistics, trace: Trace, setting: Setting) -> list[Rea
 
 def _warnings(setting: Setting, said: set[str]) -> Iterator[Reason]:
     """Those of the target, but for findings that a check has stated, or denied, at this nbeta and gamma."""
-    if setting.shift is not None and setting.shift.lowering is not None:
+    if setting.displaced is not None and setting.displaced.lowering is not None:
         said = said | {question_checks.NO_MINIMUM}
     for warning in setting.report.get("warnings", ()):
         if warning.partition(":")[0] not in said:

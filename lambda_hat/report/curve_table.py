@@ -66,6 +66,13 @@ class Point(NamedTuple):
         return (self.document.get("shift") or {}).get("value")
 
     @property
+    def llc_less_shift(self) -> float | None:
+        """The LLC without it; None where it is not known to first order."""
+        shift, llc = self.document.get("shift") or {}, self.document["llc"]
+        is_known = shift.get("value") is not None and shift.get("first_order", True)
+        return llc - shift["value"] if is_known and llc is not None else None
+
+    @property
     def kind(self) -> str:
         """What became of it: one of KINDS."""
         if self.error is not None:
@@ -115,7 +122,7 @@ def _row(point: Point) -> Document:
         "lower90": low,
         "upper90": high,
         "shift": point.shift,
-        "llc_less_shift": None if None in (point.shift, document["llc"]) else document["llc"] - point.shift,
+        "llc_less_shift": point.llc_less_shift,
         "ess": _least(document["ess_bulk"], document["ess_tail"]),
         "gradient_norm": document["target_report"].get("gradient_norm"),
         "reliable": verdict["reliable"],

@@ -105,10 +105,10 @@ def _values(line: Line, quantity: str) -> _Values:
 
 
 def _unshifted(point: Point) -> float | None:
-    llc, mcse, shift = point.document["llc"], point.document["llc_mcse"], point.shift
-    if llc is None or mcse is None or shift is None or abs(shift) <= mcse:
+    without, mcse, shift = point.llc_less_shift, point.document["llc_mcse"], point.shift
+    if without is None or mcse is None or shift is None or abs(shift) <= mcse:
         return None
-    return llc - shift
+    return without
 
 
 def _draw_quantity(axes: Axes, own: Sequence[Line], styles: Sequence[_Style], quantity: str) -> None:

@@ -1,13 +1,16 @@
-"""What a w0 that is no minimum does to the LLC of a run: looked at where it could matter, and where it is cheap."""
+"""What a w0 that is no minimum does to the LLC of a run, and what its gradient comes from, where it could matter."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from lambda_hat.config.schema import Document
 from lambda_hat.estimation.bounds import gradient_bias_bound, measured
 from lambda_hat.estimation.shift import Shift, shift
-from lambda_hat.estimation.statistics import Setting
+from lambda_hat.estimation.statistics import Displaced, Setting
 from lambda_hat.targets.base import Target
 from lambda_hat.targets.w0_report import hessian_vector, value_and_grad
 
@@ -15,16 +18,24 @@ from lambda_hat.targets.w0_report import hessian_vector, value_and_grad
 _NEGLIGIBLE, _MOST_PARAMETERS = 0.003, 20_000
 
 
-def shift_of(target: Target, setting: Setting) -> Shift | None:
-    """The shift of the LLC by the gradient at w0, in float64; None where it is too small to matter, or the Hessian was
-    not looked at, or d > 20,000.
+def displaced(target: Target, setting: Setting, groups: Callable[[], list[Document]]) -> Displaced | None:
+    """The shift of the LLC by the gradient at w0, and the rows that it comes from; None where that cannot matter.
 
     Args:
         target: What is sampled, in the sampler's dtype.
         setting: Of the same target: its nbeta, gamma, and what the report says of w0.
+        groups: Looks at the rows.
     """
-    is_cheap = measured(setting, "hessian_max") is not None and target.dim <= _MOST_PARAMETERS
-    if not is_cheap or gradient_bias_bound(setting) <= _NEGLIGIBLE:
+    if gradient_bias_bound(setting) <= _NEGLIGIBLE:
+        return None
+    found = _shift_of(target, setting)
+    is_harmless = found is not None and found.lowering is not None and found.lowering <= _NEGLIGIBLE
+    return Displaced(found, () if is_harmless else tuple(groups()))
+
+
+def _shift_of(target: Target, setting: Setting) -> Shift | None:
+    """In float64; None where the Hessian was not looked at, or d > 20,000."""
+    if measured(setting, "hessian_max") is None or target.dim > _MOST_PARAMETERS:
         return None
     with jax.enable_x64(True):
         wide = target.astype("float64")

@@ -7,8 +7,8 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ from lambda_hat.estimation.reason import Reason, sampling
 from lambda_hat.posterior import localise
 from lambda_hat.run.accounting import Ledger
 from lambda_hat.run.chunks import Chunks, setting_of
-from lambda_hat.run.displaced import shift_of
+from lambda_hat.run.displaced import displaced
 from lambda_hat.run.document import Facts, document_of
 from lambda_hat.run.memory import give_back
 from lambda_hat.run.progress import Reporter
@@ -58,6 +58,15 @@ class Sampled(NamedTuple):
     document: Document
 
 
+class Source(Protocol):
+    """What is sampled: its loss, the target as built, and which rows the gradient at its w0 comes from."""
+
+    @property
+    def model(self) -> Loss: ...
+    def built(self) -> Built: ...
+    def gradient_groups(self) -> list[Document]: ...
+
+
 class _Drawn(NamedTuple):
     ledger: Ledger
     setting: Setting
@@ -67,8 +76,7 @@ class _Drawn(NamedTuple):
 
 
 def sample(
-    model: Loss,
-    build: Callable[[], Built],
+    source: Source,
     settings: Settings,
     reporter: Reporter,
     known: ModelConfig | None = None,
@@ -79,8 +87,7 @@ def sample(
     Ctrl-C ends the run after the current chunk; the estimate of what was drawn has that among its reasons.
 
     Args:
-        model: Its loss.
-        build: Returns it as built.
+        source: The problem, or a part of it.
         settings: What is asked of it.
         reporter: Receives the progress.
         known: What may know the LLC of this target; None: nothing does.
@@ -95,11 +102,11 @@ def sample(
     changed = _changed_settings()
     with own_settings(settings.sampler.dtype):
         started = time.monotonic()
-        built = build()
+        built = source.built()
         build_seconds = time.monotonic() - started
         settings.check(built.num_data, built.w0.size)
         _tell_devices(built.w0.size, reporter)
-        drawn = _draw(built, model, settings, reporter, stop or Stop())
+        drawn = _draw(built, source, settings, reporter, stop or Stop())
         give_back()
         device = jax.devices()[0]
     made = {**provenance(device.platform, device.device_kind, settings.sampler.dtype), "jax_settings": changed}
@@ -136,18 +143,18 @@ def _tell_devices(dim: int, reporter: Reporter) -> None:
         )
 
 
-def _draw(built: Built, model: Loss, settings: Settings, reporter: Reporter, stop: Stop) -> _Drawn:
+def _draw(built: Built, source: Source, settings: Settings, reporter: Reporter, stop: Stop) -> _Drawn:
     """The chains, which end here: on a large model they are most of the memory."""
     sampler, dtype = settings.sampler, settings.sampler.dtype
     if not isinstance(sampler, Sampler):
         raise ConfigError([f"sampler: needs a sampler (lambda_hat.samplers.base), got {type(sampler).__name__}"])
     data = jax.tree.map(lambda array: on_device(array, dtype), built.data)
-    target = Target(on_device(built.w0, dtype), data, model, built.num_data)
+    target = Target(on_device(built.w0, dtype), data, source.model, built.num_data)
     nbeta, gamma = settings.posterior.resolve_nbeta(built.num_data), settings.posterior.gamma
     ensemble = Ensemble(sampler, localise(target, nbeta, gamma), settings.num_chains, settings.seed)
     sink = Memory(name_of(settings.sampler))
     setting = setting_of(sink.name, ensemble, nbeta, gamma, built.report, settings.posterior.quantity)
-    setting = dataclasses.replace(setting, shift=shift_of(target, setting))
+    setting = dataclasses.replace(setting, displaced=displaced(target, setting, source.gradient_groups))
     with stop.listening([signal.SIGINT]):
         chunks = Chunks(setting, ensemble, settings.budget, sink, stop, reporter)
         ended = chunks.to_the_end()

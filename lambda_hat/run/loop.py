@@ -13,13 +13,12 @@ import numpy as np
 
 from lambda_hat.config.job import Job
 from lambda_hat.config.schema import Document
-from lambda_hat.estimation.shift import Shift
-from lambda_hat.estimation.statistics import Setting
+from lambda_hat.estimation.statistics import Displaced, Setting
 from lambda_hat.posterior import localise
 from lambda_hat.run import publish as results
 from lambda_hat.run.accounting import Ledger
 from lambda_hat.run.chunks import Chunks, setting_of
-from lambda_hat.run.displaced import shift_of
+from lambda_hat.run.displaced import displaced
 from lambda_hat.run.file_sink import FileSink
 from lambda_hat.run.kernel import start_again_if_changed
 from lambda_hat.run.memory import give_back
@@ -35,7 +34,7 @@ from lambda_hat.store.files import plain
 from lambda_hat.store.layout import Store, StoreError, open_log, read_json, write_config, write_json, write_status
 from lambda_hat.store.lease import Lease, LeaseLost
 from lambda_hat.store.runs import claim, finished
-from lambda_hat.targets.base import Target
+from lambda_hat.targets.base import OwnModel, Target
 
 __all__ = ["Interrupted", "Outcome", "RunError", "Stop", "ensure_target", "execute"]
 
@@ -124,7 +123,7 @@ class _Run:
         nbeta, gamma = job.posterior.resolve_nbeta(target.num_data), job.posterior.gamma
         ensemble = Ensemble(sampler_of(job), localise(target, nbeta, gamma), job.num_chains, job.seed)
         setting = setting_of(job.run_id, ensemble, nbeta, gamma, meta["report"], job.posterior.quantity)
-        setting = replace(setting, shift=self._shift(target, setting))
+        setting = replace(setting, displaced=self._displaced(target, setting))
         chunks = Chunks(setting, ensemble, job.budget, sink, self.stop, self.reporter)
         ended = chunks.to_the_end()
         if ended.signum is not None:
@@ -135,15 +134,16 @@ class _Run:
         origin = results.Origin(job, meta, setting, made, ensemble.tuned(ended.state))
         return chunks.ledger, origin, sink.merge(chunks.ledger, ended.state, origin)
 
-    def _shift(self, target: Target, setting: Setting) -> Shift | None:
-        """What a gradient at w0 does to the LLC: looked at when the run begins, and kept for when it goes on."""
-        path = self.directory / "shift.json"
+    def _displaced(self, target: Target, setting: Setting) -> Displaced | None:
+        """What is known of a w0 that is no minimum: looked at when the run begins, and kept for when it goes on."""
+        path, model = self.directory / "shift.json", self.job.model
         kept = read_json(path)
         if kept is not None:
-            return Shift(**kept["shift"])
-        found = shift_of(target, setting)
+            return Displaced.of(kept["shift"], kept["groups"])
+        found = displaced(target, setting, lambda: model.gradient_groups(target) if isinstance(model, OwnModel) else [])
         if found is not None:
-            write_json(path, {"shift": plain(found._asdict())}, guard=self.lease)
+            shift = None if found.shift is None else found.shift._asdict()
+            write_json(path, plain({"shift": shift, "groups": list(found.groups)}), guard=self.lease)
         return found
 
     def _once(self, look: Callable[[], Document]) -> Document:

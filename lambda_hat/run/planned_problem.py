@@ -18,11 +18,11 @@ from lambda_hat.run.earlier_jax import Earlier
 from lambda_hat.run.progress import PlainReporter
 from lambda_hat.store.layout import Store
 from lambda_hat.targets.checkpoints import StillWritten, checkpoints
+from lambda_hat.targets.checkpoints.saved import Saved
 from lambda_hat.targets.problem import Problem
 from lambda_hat.targets.problem.imported import problem_of
 from lambda_hat.targets.problem.own import Facts, Own, content_of, facts_of
 from lambda_hat.targets.problem.probes import probes
-from lambda_hat.targets.problem.saved import Saved
 from lambda_hat.targets.problem.tracing import told
 
 # Of sentences of one kind, so many are told.

@@ -116,10 +116,12 @@ def displaced_lines(analysis: Node) -> list[str]:
         return []
     if shift["value"] is None:
         return [f"what w0, which is no minimum, takes from it is not known: {shift['reason']}"]
-    without = with_error(analysis["llc"] - shift["value"], analysis["llc_mcse"])
     other = with_error(analysis["llc_variance"], analysis["llc_variance_mcse"])
-    beyond = "" if shift["reason"] is None else f"; {shift['reason']}"
-    return [f"of which w0, which is no minimum, takes {shift['value']:.3g}; without: {without}; E3: {other}{beyond}"]
+    taken = f"of which w0, which is no minimum, takes {shift['value']:.3g}"
+    if shift["reason"] is not None:
+        return [f"{taken}, which is not to be subtracted: it is {shift['reason']}; E3: {other}"]
+    error = math.hypot(analysis["llc_mcse"] or 0.0, shift["error"])
+    return [f"{taken}; without: {with_error(analysis['llc'] - shift['value'], error)}; E3: {other}"]
 
 
 def _is_harmless(shift: Node) -> bool:

@@ -84,7 +84,7 @@ def test_what_has_no_shift_says_why() -> None:
         population(lambda w: 0.5 * (w**2).sum() + 2 * (w**4).sum(), [0.2]), CASES["quartic_displaced_d1"]
     )
     assert quartic.shift.value == pytest.approx(CASES["quartic_displaced_d1"]["shift_formula"], rel=0.01)
-    assert "; beyond first order: where the posterior's centre should be" in repr(quartic)
+    assert "not to be subtracted: it is beyond first order: where the posterior's centre should be" in repr(quartic)
     assert any("w0 is no minimum" in reason and "can lower the LLC by up to" in reason for reason in quartic.reasons)
     saddle = population(lambda w: 0.5 * (w[0] ** 2 - 0.2 * w[1] ** 2) + w[1] ** 4, [0.1, 0.02])
     indefinite = of_problem(saddle, CASES["quad_displaced_diag_d4"])

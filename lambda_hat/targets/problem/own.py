@@ -26,10 +26,10 @@ from lambda_hat.config.schema import (
 )
 from lambda_hat.config.user_module import UserFunction
 from lambda_hat.targets.base import Built, DataSet, StoredLoss, Target
+from lambda_hat.targets.checkpoints.saved import Saved
 from lambda_hat.targets.problem.imported import as_planned
 from lambda_hat.targets.problem.probes import Probes, probes
 from lambda_hat.targets.problem.problem import NO_OUTPUTS, Problem
-from lambda_hat.targets.problem.saved import Saved
 from lambda_hat.targets.problem.self_loss import SelfLoss, SelfRows
 
 # Problems of this process by what was planned of them: those made in a session, and those imported.

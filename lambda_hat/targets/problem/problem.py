@@ -246,7 +246,11 @@ class Problem:
         return Built(np.asarray(target.w0), data, self.num_data, report)
 
     def gradient_groups(self, target: Target | None = None) -> list[Document]:
-        """Which rows, class or token the gradient comes from; ``target``: some weights of this loss or all, None: w0's."""
+        """Which rows, class or token the gradient comes from.
+
+        Args:
+            target: Of this loss, with some weights or all; None: all, at w0.
+        """
         with jax.enable_x64(True):
             return gradient_groups(
                 self.checked.target if target is None else target.astype("float64"), self._given.rows

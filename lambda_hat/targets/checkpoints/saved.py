@@ -6,8 +6,7 @@ from pydantic.dataclasses import dataclass
 
 from lambda_hat.config.schema import STRICT, NonNegativeInt
 from lambda_hat.config.user_module import search_last
-from lambda_hat.targets.checkpoints import Checkpoint
-from lambda_hat.targets.checkpoints.listing import checkpoint_at
+from lambda_hat.targets.checkpoints.listing import Checkpoint, checkpoint_at
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
