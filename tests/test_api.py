@@ -165,7 +165,7 @@ def test_settings_of_the_posterior_and_a_preset_are_told(problem: Any) -> None:
     found = lh.llc(
         problem, "sgld", nbeta=100.0, gamma=2, num_chains=3, budget=lh.Budget(draws=4), progress=False, **SGLD_FIELDS
     )
-    assert "nbeta = 100 (as set), gamma = 2 (as set)" in repr(found)
+    assert "nbeta = 100 (as set: 0.17 n / log n), gamma = 2 (as set)" in repr(found)
     assert found.to_dict()["config"]["sampler"]["batch_size"] == 16
     assert math.isfinite(found.llc)
 

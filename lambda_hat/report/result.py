@@ -10,7 +10,7 @@ from lambda_hat.config.schema import Document, PosteriorConfig
 from lambda_hat.estimation.estimate import Estimate, Setting
 from lambda_hat.estimation.quantity import name_of
 from lambda_hat.estimation.trace import Trace, WarmupTrace
-from lambda_hat.run.summary import duration, llc_lines, remarks, total_seconds, verdict_lines, w0_in_words
+from lambda_hat.run.summary import duration, in_usual, llc_lines, remarks, total_seconds, verdict_lines, w0_in_words
 from lambda_hat.store.trace_file import trace_image
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class Result(Estimate):
     def _posterior(self) -> str:
         setting, asked = self.setting, self.document["config"]["posterior"]
         of = "" if setting.report["has_rows"] else " (of a population)"
-        nbeta = "n / log n" if asked["nbeta"] is None else "as set"
+        usual = in_usual(setting.nbeta, setting.num_data)
+        nbeta = usual if asked["nbeta"] is None else f"as set: {usual}"
         gamma = "the default" if asked["gamma"] == PosteriorConfig().gamma else "as set"
         return (
             f"n = {setting.num_data:,}{of}, nbeta = {setting.nbeta:.4g} ({nbeta}), gamma = {setting.gamma:g} ({gamma})"

@@ -83,12 +83,22 @@ def _within(interval: list[float | None]) -> str:
 def sentences(analysis: Document) -> list[str]:
     """A run's result and its verdict, a line each."""
     lines = [f"{analysis['run_id']}", *llc_lines(analysis)]
+    lines.append(
+        f"nbeta = {analysis['nbeta']:.4g} ({in_usual(analysis['nbeta'], analysis['num_data'])}), "
+        f"gamma = {analysis['gamma']:g}"
+    )
     progress = analysis["progress"]
     lines.append(
         f"{progress['draws']} draws a chain, {analysis['fge']:,.0f} full-gradient evaluations, "
         f"{duration(total_seconds(analysis))}"
     )
     return [*lines, *remarks(analysis), *verdict_lines(analysis)]
+
+
+def in_usual(nbeta: float, num_data: int) -> str:
+    """nbeta in units of n / log n, at which the LLC is usually taken: ``n / log n``, ``0.17 n / log n``."""
+    ratio = nbeta * math.log(num_data) / num_data
+    return "n / log n" if math.isclose(ratio, 1.0, rel_tol=1e-6) else f"{ratio:.2g} n / log n"
 
 
 def llc_lines(analysis: Document) -> list[str]:

@@ -147,7 +147,8 @@ def told(llc: LLC, exact: LLC, *, reliable: bool) -> list[str]:
     found = estimate(healthy(), setting())
     document: dict[str, Any] = {
         "run_id": "run_hmc_0", "known_lambda": None, "fge": 1.0, "seconds": {"sampling": 1.0},
-        "progress": {"draws": 2000, "mcse": None}, "config": {"budget": {"mcse": None}}, **found.to_dict(),
+        "progress": {"draws": 2000, "mcse": None}, "config": {"budget": {"mcse": None}},
+        "nbeta": 200.0, "gamma": 1.0, "num_data": 1000, **found.to_dict(),
         "llc": llc.llc, "llc_mcse": llc.mcse, "exact_llc": exact.llc, "exact": beside_exact(llc, exact)._asdict(),
     }  # fmt: skip
     document["verdict"] = {"reliable": reliable, "reasons": [] if reliable else ["R-hat is 2: look"]}

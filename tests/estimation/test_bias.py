@@ -192,7 +192,8 @@ def test_what_tunes_the_step_is_what_to_lower() -> None:
 def summarised(found: Estimate) -> dict[str, Any]:
     return {
         "run_id": "run_sgld_0", "exact_llc": None, "known_lambda": None, "fge": 1.0, "seconds": {"sampling": 1.0},
-        "progress": {"draws": 2000, "mcse": None}, "config": {"budget": {"mcse": None}}, **found.to_dict(),
+        "progress": {"draws": 2000, "mcse": None}, "config": {"budget": {"mcse": None}},
+        "nbeta": 200.0, "gamma": 1.0, "num_data": 1000, **found.to_dict(),
     }  # fmt: skip
 
 

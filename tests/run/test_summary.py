@@ -1,12 +1,13 @@
 """What is said of a run that ended before its target."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lambda_hat.estimation.estimate import Setting, estimate
-from lambda_hat.run.summary import missed_target, sentences
+from lambda_hat.run.summary import in_usual, missed_target, sentences
 
 
 @pytest.mark.parametrize(
@@ -30,8 +31,15 @@ def test_a_budget_spent_in_warm_up_is_told() -> None:
     found = estimate({"loss": np.empty((4, 0))}, Setting(200.0, 1.0, 10, 1000, 0.7, {"warnings": []}))
     analysis = {
         "run_id": "run_hmc_0", "exact_llc": None, "known_lambda": None, "fge": 1.0, "seconds": {"sampling": 0.0},
-        "progress": {"draws": 0, "mcse": None}, "config": {"budget": {"mcse": None}}, **found.to_dict(),
+        "progress": {"draws": 0, "mcse": None}, "config": {"budget": {"mcse": None}},
+        "nbeta": 200.0, "gamma": 1.0, "num_data": 1000, **found.to_dict(),
     }  # fmt: skip
     said = sentences(analysis)
-    assert said[1] == "LLC -"
+    assert said[1:3] == ["LLC -", "nbeta = 200 (1.4 n / log n), gamma = 1"]
     assert said[-1].startswith("unreliable: no draws: the budget was spent in warm-up")
+
+
+def test_a_temperature_stands_beside_the_usual_one() -> None:
+    """Sees an nbeta that is only a number, which nobody can compare with another paper's."""
+    assert in_usual(1000 / math.log(1000), 1000) == "n / log n"
+    assert in_usual(30.0, 1_000_000) == "0.00041 n / log n"

@@ -150,8 +150,9 @@ function agreement(problem) {
 }
 
 function factsOf(problem) {
+  const usual = problem.num_data > 1 ? ` = ${number(problem.nbeta * Math.log(problem.num_data) / problem.num_data, 2)} n / log n` : "";
   const facts = [["d", problem.dim], ["n", problem.num_data], ["nβ", problem.nbeta], ["γ", problem.gamma], ["λ", problem.known_lambda]];
-  const chips = facts.filter(([, value]) => isNumber(value)).map(([name, value]) => el("span", { class: "fact" }, el("b", {}, name), ` ${Number.isInteger(value) ? value.toLocaleString("en") : number(value)}`));
+  const chips = facts.filter(([, value]) => isNumber(value)).map(([name, value]) => el("span", { class: "fact" }, el("b", {}, name), ` ${Number.isInteger(value) ? value.toLocaleString("en") : number(value)}${name === "nβ" ? usual : ""}`));
   const { reference } = problem;
   const words = !reference ? "no reference: neither an exact value nor a reliable sampler with an accept step"
     : reference.pool === null ? `exact value ${number(reference.llc, 6)}` : `reference: ${reference.name}, ${withError(reference.llc, reference.error)}`;
