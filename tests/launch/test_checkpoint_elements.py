@@ -91,6 +91,7 @@ def work(sweep: Sweep) -> int:
     return Element(str(sweep.directory), 0, 0).work(Stop())
 
 
+@pytest.mark.slow
 def test_one_element_makes_and_compiles_a_problem_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """After the first checkpoint of each sampler, others compile nothing; those that changed or went are named.
 
