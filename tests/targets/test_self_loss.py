@@ -18,7 +18,7 @@ from tests.targets.test_problem import losses_of, network, parameters, row_losse
 
 # Not a multiple of a minibatch, and two blocks.
 NUM_DATA, CLASSES = 1031, 3
-DRAWS = {"budget": lh.Budget(draws=1500), "num_chains": 4, "progress": False}
+DRAWS: dict[str, Any] = {"budget": lh.Budget(draws=1500), "num_chains": 4, "progress": False}
 
 
 def rows(num_data: int = NUM_DATA) -> dict[str, np.ndarray]:
