@@ -29,6 +29,7 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     restrict: Sequence[str] | PyTree = None,
     loss: str = "data",
     self: str | None = None,
+    control: bool = False,
     budget: Budget | None = None,
     num_chains: int = 4,
     seed: int = 0,
@@ -55,6 +56,7 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
         loss: ``self`` puts the outputs at w0 in the place of the labels: the estimate is then llc_self, which is not
             the LLC (docs/estimator.md); needs ``Problem(..., outputs=...)``.
         self: With ``loss="self"``, the distance from those outputs: ``kl`` (of logits) or ``square``.
+        control: Whether to draw the localiser alone, N(w0, I / gamma), exactly and without the sampler.
         budget: When to stop; None: the default of the sampler's preset, at most 300 seconds for most.
         num_chains: Chains side by side.
         seed: Of all random numbers.
@@ -72,7 +74,7 @@ def llc(  # noqa: PLR0913 - each is a setting of its own
     refuse_misspelt(llc, sampler, settings)
     part = problem if restrict is None else problem.part(restrict)
     words = list(part.words) if isinstance(part, Part) else None
-    posterior = {"nbeta": nbeta, "gamma": gamma, "restrict": words, "loss": loss, "self": self}
+    posterior = {"nbeta": nbeta, "gamma": gamma, "restrict": words, "loss": loss, "self": self, "control": control}
     asked = settings_of(sampler, settings, budget, posterior=posterior, num_chains=num_chains, seed=seed)
     with session_reporter() if progress else contextlib.nullcontext(Silent()) as reporter:
         if store is not None:

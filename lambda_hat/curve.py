@@ -43,6 +43,7 @@ def trajectory(  # noqa: PLR0913 - each is a setting of its own
     restrict: Sequence[str] | PyTree = None,
     loss: str = "data",
     self: str | None = None,
+    control: bool = False,
     budget: Budget | None = None,
     num_chains: int = 4,
     seed: int = 0,
@@ -72,6 +73,7 @@ def trajectory(  # noqa: PLR0913 - each is a setting of its own
         restrict: Which weights are free, as of :func:`lambda_hat.llc`; None: all.
         loss: ``self`` estimates llc_self, of which every checkpoint is a minimum, as of :func:`lambda_hat.llc`.
         self: With ``loss="self"``: ``kl`` or ``square``.
+        control: Whether to draw the localiser alone, as of :func:`lambda_hat.llc`.
         budget: When to stop each run; None: the default of the sampler's preset.
         num_chains: Chains side by side.
         seed: Of all random numbers, the same at each checkpoint.
@@ -95,7 +97,7 @@ def trajectory(  # noqa: PLR0913 - each is a setting of its own
     items = items_of(checkpoints)
     part = problem if restrict is None else problem.part(restrict)
     words = list(part.words) if isinstance(part, Part) else None
-    posterior = {"nbeta": nbeta, "gamma": gamma, "restrict": words, "loss": loss, "self": self}
+    posterior = {"nbeta": nbeta, "gamma": gamma, "restrict": words, "loss": loss, "self": self, "control": control}
     asked = settings_of(sampler, settings, budget, posterior=posterior, num_chains=num_chains, seed=seed)
     open_names = _open_names(asked.sampler, tune)
     if store is not None:

@@ -26,6 +26,8 @@ def cross_faults(job: "Job") -> list[str]:
     if strangers:  # whatever else was said would be of data or a training that the model has not
         return strangers
     faults = job.model.faults(job.data, job.teacher) or _self_faults(job)
+    if job.sampler_name == "localiser" and not job.posterior.control:
+        faults.append("sampler: localiser knows no loss and belongs to posterior.control=true; choose another")
     faults += job.sampler.traits.refuses(job.model, job.data)
     try:
         faults += _size_faults(job, fits=not faults)

@@ -34,6 +34,7 @@ from lambda_hat.config.schema import (
 from lambda_hat.config.sentences import validation_sentences
 
 SCHEMA_VERSION = 1
+LOCALISER = "lambda_hat.samplers.localiser.Localiser"
 
 
 @runtime_checkable
@@ -194,6 +195,11 @@ class Job:
         return {field.name: canonical(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
+def drawn_by(sampler: SamplerConfig, posterior: PosteriorConfig) -> SamplerConfig:
+    """What makes the draws: the sampler; or, for a control, the localiser's own, whatever the sampler is."""
+    return schema_class(LOCALISER)(dtype=sampler.dtype) if posterior.control else sampler
+
+
 def name_of(sampler: SamplerConfig) -> str:
     """The name of the sampler's file, as a run's id has it: ``hmc``."""
     return canonical(sampler)["_target_"].split(".")[-2]
@@ -293,7 +299,7 @@ def parse_job(config: Node, shared: Document | None = None) -> Job:
             shared[key] = node
         parts[name] = shared[key]
     if not faults:
-        job = Job(**parts)
+        job = Job(**{**parts, "sampler": drawn_by(parts["sampler"], parts["posterior"])})
         faults = cross_faults(job)
         if not faults:
             return job

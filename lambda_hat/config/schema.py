@@ -44,7 +44,7 @@ Fraction = Annotated[Float, Field(gt=0, lt=1)]
 Dtype = Literal["float32", "float64"]
 # Of a network's outputs from those at w0, and what an estimate is of.
 Distance = Literal["kl", "square"]
-Quantity = Literal["llc", "llc_self"]
+Quantity = Literal["llc", "llc_self", "control"]
 # One word stands for a list of it.
 Words = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
@@ -77,6 +77,8 @@ class PosteriorConfig:
         loss: ``self`` puts the model's own outputs at w0 in the place of the data's labels: another quantity than the
             LLC, named llc_self (docs/estimator.md).
         self: The distance from those outputs: ``kl`` of logits, or ``square``; null with loss=data.
+        control: Draw the localiser alone, N(w0, I / gamma), exactly and whatever the sampler is: the estimate that
+            a loss without a say in where the draws are would have (docs/estimator.md).
     """
 
     beta: PositiveFloat | None = None
@@ -85,6 +87,7 @@ class PosteriorConfig:
     restrict: Words | None = field(default=None, metadata={"historic": None})
     loss: Literal["data", "self"] = field(default="data", metadata={"historic": "data"})
     self: Distance | None = field(default=None, metadata={"historic": None})
+    control: bool = field(default=False, metadata={"historic": False})
 
     def __post_init__(self) -> None:
         if self.beta is not None and self.nbeta is not None:
@@ -94,10 +97,13 @@ class PosteriorConfig:
         if self.loss == "data" and self.self is not None:
             raise ValueError(f"self={self.self} belongs to loss=self; set both, or neither")
 
+        if self.control and self.gamma == 0:
+            raise ValueError("control=true draws N(w0, I / gamma) and needs gamma > 0")
+
     @property
     def quantity(self) -> Quantity:
         """What is estimated, by the name that it has wherever it is shown."""
-        return "llc" if self.loss == "data" else "llc_self"
+        return "control" if self.control else "llc" if self.loss == "data" else "llc_self"
 
     def resolve_nbeta(self, num_data: int) -> float:
         """The number nbeta for a data set of ``num_data`` rows."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from lambda_hat.config.cross_faults import batch_faults, dim_faults
-from lambda_hat.config.job import SamplerConfig, canonical, name_of, parse_node
+from lambda_hat.config.job import SamplerConfig, canonical, drawn_by, name_of, parse_node
 from lambda_hat.config.presets import config_dir, own_config_dirs, presets_of
 from lambda_hat.config.schema import Budget, ConfigError, Document, Node, PosteriorConfig, near_miss, schema_path
 
@@ -107,7 +107,7 @@ def settings_of(sampler: object, fields: Node, budget: object, **nodes: Any) -> 
         faults.append(f"budget: needs a Budget such as Budget(mcse=0.02), got {budget!r}")
     if faults:
         raise ConfigError(faults)
-    return Settings(**parsed, sampler=found)
+    return Settings(**parsed, sampler=drawn_by(found, parsed["posterior"]))
 
 
 def _sampler(sampler: object, fields: Node, faults: list[str]) -> tuple[Any, str]:

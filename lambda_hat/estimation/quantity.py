@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # By the key ``quantity`` of analysis.json; a document without one is of the LLC.
-NAMES = {"llc": "LLC", "llc_self": "llc_self"}
+NAMES = {"llc": "LLC", "llc_self": "llc_self", "control": "control"}
 _LLC = re.compile(r"\b(?:the )?LLCs?\b")
 
 

@@ -119,8 +119,8 @@ def _gradient(found: Evidence) -> Iterator[Reason]:
     if most > found.tolerated_bias:
         causes = "".join(f"; {group['sentence']}" for group in displaced.groups) if displaced else ""
         yield question(
-            f"{NO_MINIMUM}: the gradient there has norm {measured(setting, 'gradient_norm'):.2g}, which {lowers}{causes};"
-            f" train longer or polish w0, or raise posterior.gamma"
+            f"{NO_MINIMUM}: the gradient there has norm {measured(setting, 'gradient_norm'):.2g}, which {lowers}"
+            f"{causes}; train longer or polish w0, or raise posterior.gamma"
         )
 
 

@@ -35,6 +35,13 @@ _CHECKS: tuple[Check, ...] = (
 )
 
 
+# Of independent draws that know no loss: it may be of any size, and w0 need be no minimum.
+_DRAWN_EXACTLY: tuple[Check, ...] = (
+    draw_checks.size, draw_checks.finite_losses, draw_checks.mixing, draw_checks.computable, bias_checks.virial,
+    draw_checks.precision,
+)  # fmt: skip
+
+
 def reasons(statistics: Statistics, trace: Trace, setting: Setting) -> list[Reason]:
     """Every reason not to trust ``statistics``, the most fundamental first; empty for a healthy run."""
     against = _reasons(statistics, trace, setting)
@@ -51,7 +58,10 @@ def _reasons(statistics: Statistics, trace: Trace, setting: Setting) -> list[Rea
         spent = "no draws: the budget was spent in warm-up; raise the budget, or lower sampler.num_warmup"
         against = [sampling(spent), *question_checks.centre(found)]
     else:
-        against = list(itertools.chain.from_iterable(check(found) for check in _CHECKS))
+        checks = _DRAWN_EXACTLY if setting.quantity == "control" else _CHECKS
+        against = list(itertools.chain.from_iterable(check(found) for check in checks))
+    if setting.quantity == "control":
+        return against
     return [*against, *_warnings(setting, {reason.finding for reason in against})]
 
 

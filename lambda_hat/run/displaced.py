@@ -19,14 +19,15 @@ _NEGLIGIBLE, _MOST_PARAMETERS = 0.003, 20_000
 
 
 def displaced(target: Target, setting: Setting, groups: Callable[[], list[Document]]) -> Displaced | None:
-    """The shift of the LLC by the gradient at w0, and the rows that it comes from; None where that cannot matter.
+    """The shift of the LLC by the gradient at w0, and the rows that it comes from; None where that cannot matter, and of
+    a control, which has none.
 
     Args:
         target: What is sampled, in the sampler's dtype.
         setting: Of the same target: its nbeta, gamma, and what the report says of w0.
         groups: Looks at the rows.
     """
-    if gradient_bias_bound(setting) <= _NEGLIGIBLE:
+    if setting.quantity == "control" or gradient_bias_bound(setting) <= _NEGLIGIBLE:
         return None
     found = _shift_of(target, setting)
     is_harmless = found is not None and found.lowering is not None and found.lowering <= _NEGLIGIBLE

@@ -96,7 +96,6 @@ def analysis(ledger: Ledger, origin: Origin, found: Estimate) -> Document:
         origin.tuned,
         meta["seconds"]["build"],
         origin.exact_llc,
-        meta["known_lambda"],
-        meta["known_multiplicity"],
+        *(meta[name] if job.posterior.quantity == "llc" else None for name in ("known_lambda", "known_multiplicity")),
     )
     return document_of(ledger, found, facts)

@@ -101,7 +101,7 @@ class BuiltIn:
             ConfigError: the settings do not fit the target.
         """
         job = self.job(settings)
-        return job.model if job.free is None and job.posterior.self is None else None
+        return job.model if job.free is None and job.posterior.quantity == "llc" else None
 
 
 def built_in(*overrides: str) -> BuiltIn:
