@@ -56,6 +56,7 @@ class Trajectory:
             "store.root": self.store_root,
             "store.experiment": self.experiment or self.name,
             "store.plots": "none",
+            "store.keep_state": False,
         }
         given = [override_text(key, value) for key, value in {**values, **dict(flatten(self.overrides))}.items()]
         return [*given, f"sampler={','.join(self.sampler)}"]
