@@ -51,7 +51,13 @@ def disk_and_memory(folder: Path, number: int, width: int) -> list[Row]:
         weights = np.random.default_rng(step).standard_normal((INPUTS, width)).astype(np.float32)
         np.savez(folder / f"step_{step:04}.npz", w=weights)
     problem, found = wide(width), lh.checkpoints(str(folder / "step_*.npz"))
-    asked = {**SGLD, "num_warmup": 2, "batch_size": 16, "budget": lh.Budget(draws=4), "store": folder / "runs"}
+    asked: dict[str, Any] = {
+        **SGLD,
+        "num_warmup": 2,
+        "batch_size": 16,
+        "budget": lh.Budget(draws=4),
+        "store": folder / "runs",
+    }
     peaks: list[float] = []
     for points in (found[:FEW], found):
         lh.trajectory(problem, points, progress=False, **asked)
@@ -83,7 +89,7 @@ def beside_its_draws(folder: Path, number: int, examine: str) -> Row:
     seconds: list[float] = []
     budgets, warmup, first = (40, 440), 20, 1
     for draws in budgets:
-        asked = {**SGLD, "num_warmup": warmup, "batch_size": 32, "budget": lh.Budget(draws=draws)}
+        asked: dict[str, Any] = {**SGLD, "num_warmup": warmup, "batch_size": 32, "budget": lh.Budget(draws=draws)}
         for count in (2, number):  # the first ones compile
             points = [(step, weights(step)) for step in range(first, first + count)]
             first += count
