@@ -19,8 +19,9 @@ _NEGLIGIBLE, _MOST_PARAMETERS = 0.003, 20_000
 
 
 def displaced(target: Target, setting: Setting, groups: Callable[[], list[Document]]) -> Displaced | None:
-    """The shift of the LLC by the gradient at w0, and the rows that it comes from; None where that cannot matter, and of
-    a control, which has none.
+    """The shift of the LLC by the gradient at w0, and the rows that it comes from; None where that cannot matter.
+
+    A control has neither.
 
     Args:
         target: What is sampled, in the sampler's dtype.
