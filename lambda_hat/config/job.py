@@ -299,7 +299,8 @@ def parse_job(config: Node, shared: Document | None = None) -> Job:
             shared[key] = node
         parts[name] = shared[key]
     if not faults:
-        job = Job(**{**parts, "sampler": drawn_by(parts["sampler"], parts["posterior"])})
+        parts["sampler"] = drawn_by(parts["sampler"], parts["posterior"])
+        job = Job(**parts)
         faults = cross_faults(job)
         if not faults:
             return job

@@ -7,6 +7,7 @@ what gibbs samples exactly.
 
 import itertools
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -82,6 +83,20 @@ def plateaus() -> dict[int, dict[str, np.ndarray]]:
     return {rank: {name: seen[name][place] for name in seen} for rank, place in least.items()}
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """The network as built, for whoever samples it."""
+
+    target: Built
+    model: DeepLinear
+
+    def built(self) -> Built:
+        return self.target
+
+    def gradient_groups(self) -> list[dict[str, Any]]:
+        return []
+
+
 def by_gibbs(w: dict[str, np.ndarray], draws: int, nbeta: float = NBETA) -> dict[str, Any]:
     """Around ``w``, with the network's own outputs there as labels."""
     moments = linear_regression(Rows(inputs(), inputs() @ product(w).T, None, 1.0), inputs())
@@ -89,7 +104,7 @@ def by_gibbs(w: dict[str, np.ndarray], draws: int, nbeta: float = NBETA) -> dict
     built = Built(w0, moments, NUM_ROWS, {})
     posterior = {"nbeta": nbeta, "gamma": GAMMA}
     asked = settings_of("gibbs", {}, lh.Budget(draws=draws), posterior=posterior, num_chains=4, seed=1)
-    return sample(DeepLinear(widths=WIDTHS, rank=RANK), lambda: built, asked, Silent()).document
+    return sample(Labelled(built, DeepLinear(widths=WIDTHS, rank=RANK)), asked, Silent()).document
 
 
 def self_loss(w: Any, w0: Any, batch: Any) -> Any:

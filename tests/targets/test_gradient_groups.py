@@ -42,8 +42,8 @@ def shares_of(data: dict[str, np.ndarray], free: slice = slice(None)) -> np.ndar
     error = data["x"] @ SLOPES - data["y"]
     gradients = (error[:, None] * np.c_[np.ones(NUM_DATA), data["x"]])[:, free]
     total = weight @ gradients
-    shares: np.ndarray = weight * (gradients @ total)
-    return np.divide(shares, shares.sum())
+    shares: Any = weight * (gradients @ total)
+    return shares / shares.sum()
 
 
 def shifted(label: int) -> np.ndarray:
