@@ -47,7 +47,7 @@ def shares_of(data: dict[str, np.ndarray], free: slice = slice(None)) -> np.ndar
 
 
 def shifted(label: int) -> np.ndarray:
-    return 2.0 * (label == LABELS)
+    return np.where(label == LABELS, 2.0, 0.0)
 
 
 def test_shares_are_those_of_the_rows_gradients() -> None:
