@@ -51,23 +51,25 @@ class _Style(NamedTuple):
 
 
 def plot_curve(points: Sequence[Point]) -> Picture:
-    """Every line of points, a panel for each quantity, the loss, and each metric.
+    """Every line of points, a panel for each quantity, for the loss unless it is that of own labels, and each metric.
 
     Args:
         points: In the order of their steps.
     """
     own = lines(points)
     quantities = [name for name in QUANTITIES if any(name in line.quantities for line in own)] or ["llc"]
-    metrics = list(dict.fromkeys(name for point in points for name in point.metrics))
+    # The loss of own labels is 0 at each w0.
+    loss = [] if quantities == ["llc_self"] else ["loss_at_w0"]
+    metrics = [*loss, *dict.fromkeys(name for point in points for name in point.metrics)]
     with mpl.rc_context(STYLE):
-        heights = [3.2] * len(quantities) + [1.1] * (1 + len(metrics))
+        heights = [3.2] * len(quantities) + [1.1] * len(metrics)
         figure = Picture(figsize=(8.4, 1.3 + sum(heights)))
         panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         styles = _styles(own)
         _step_axis(panels[-1], [point.step for point in points])
         for axes, quantity in zip(panels, quantities, strict=False):
             _draw_quantity(axes, own, styles, quantity)
-        for axes, name in zip(panels[len(quantities) :], ["loss_at_w0", *metrics], strict=True):
+        for axes, name in zip(panels[len(quantities) :], metrics, strict=True):
             _draw_metric(axes, own, styles, name)
         panels[0].set_title(_title(points), loc="left", fontsize=10, color=INK, wrap=True)
         figure.align_ylabels()

@@ -65,6 +65,7 @@ def test_a_row_for_each_point_in_the_order_of_steps() -> None:
 def test_another_quantity_has_a_column_of_its_own() -> None:
     own = curve_of([4.0], [1], quantity="llc_self")
     assert {"llc", "llc_self"}.intersection(Curve(own).table) == {"llc_self"}
+    assert not [axes for axes in Curve(own).plot().axes if "L_n" in axes.get_ylabel()], "it is 0 everywhere"
     both = Curve([*own, *curve_of([9.0], [1])]).table
     assert both[["llc", "llc_self"]].sum().tolist() == [9.0, 4.0]
 
