@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-import pyarrow
-from pyarrow import parquet
-
 from lambda_hat.config.schema import Document
 from lambda_hat.report.curve_table import QUANTITIES
 from lambda_hat.store.files import read_bytes
@@ -34,7 +31,14 @@ def kept_curves(store: Store, page: Path, runs: AbstractSet[str]) -> list[Docume
 
 
 def _found(store: Store, beside: Path, runs: AbstractSet[str]) -> Iterator[Document]:
-    for path in sorted(store.root.glob("trajectories/*/table.parquet")):
+    found = sorted(store.root.glob("trajectories/*/table.parquet"))
+    if not found:
+        return
+    # It starts threads, and every driver and worker imports this module.
+    import pyarrow
+    from pyarrow import parquet
+
+    for path in found:
         curve: Document = {"name": path.parent.name, "folder": os.path.relpath(path.parent, beside)}
         try:
             table = parquet.read_table(path)

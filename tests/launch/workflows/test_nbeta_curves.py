@@ -35,7 +35,12 @@ def analysis(run_id: str, point: Any, gamma: float, sampler: str, *, reliable: b
         "known_lambda": 4.0,
         "known_multiplicity": 2,
         "verdict": {"reliable": reliable, "reasons": [] if reliable else ["R-hat"]},
-        "config": {"model": {"_target_": "x.DeepLinear"}, "sampler": {"_target_": f"x.{sampler}"}, "num_chains": 4},
+        "config": {
+            "model": {"_target_": "x.DeepLinear"},
+            "posterior": {"nbeta": point.nbeta, "gamma": gamma},
+            "sampler": {"_target_": f"x.{sampler}"},
+            "num_chains": 4,
+        },
     }
 
 
